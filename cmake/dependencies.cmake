@@ -1,0 +1,62 @@
+# Finds what Stator builds with; a missing one is a message that says how to install it.
+
+function(stator_require found what how)
+  if(NOT ${found})
+    message(FATAL_ERROR "${what} not found: install it with `${how}`, or run `make setup`")
+  endif()
+endfunction()
+
+find_package(PkgConfig QUIET)
+stator_require(PkgConfig_FOUND "pkg-config" "apt-get install pkg-config")
+find_package(fmt QUIET)
+stator_require(fmt_FOUND "fmt" "apt-get install libfmt-dev")
+find_package(spdlog QUIET)
+stator_require(spdlog_FOUND "spdlog" "apt-get install libspdlog-dev")
+find_package(nlohmann_json QUIET)
+stator_require(nlohmann_json_FOUND "nlohmann-json" "apt-get install nlohmann-json3-dev")
+find_package(CLI11 QUIET)
+stator_require(CLI11_FOUND "CLI11" "apt-get install libcli11-dev")
+find_package(OpenMP QUIET COMPONENTS CXX)
+stator_require(OpenMP_CXX_FOUND "OpenMP" "apt-get install g++")
+pkg_check_modules(HWY QUIET IMPORTED_TARGET libhwy)
+stator_require(HWY_FOUND "Highway" "apt-get install libhwy-dev")
+pkg_check_modules(LIBZIP QUIET IMPORTED_TARGET libzip)
+stator_require(LIBZIP_FOUND "libzip" "apt-get install libzip-dev")
+find_path(XXHASH_INCLUDE xxhash.h)
+stator_require(XXHASH_INCLUDE "xxHash" "apt-get install libxxhash-dev")
+
+# oneDNN >= 3.2 and apache-tvm-ffi come with the Python environment.
+find_package(Python3 QUIET COMPONENTS Interpreter)
+if(NOT STATOR_PYTHON_PREFIX)
+  execute_process(COMMAND ${Python3_EXECUTABLE} -c "import sys; print(sys.prefix)"
+                  OUTPUT_VARIABLE STATOR_PYTHON_PREFIX OUTPUT_STRIP_TRAILING_WHITESPACE)
+endif()
+file(GLOB site_packages ${STATOR_PYTHON_PREFIX}/lib/python3*/site-packages)
+
+find_path(DNNL_INCLUDE oneapi/dnnl/dnnl.hpp HINTS ${STATOR_PYTHON_PREFIX}/include)
+find_library(DNNL_LIBRARY NAMES dnnl HINTS ${STATOR_PYTHON_PREFIX}/lib)
+stator_require(DNNL_LIBRARY "oneDNN" "pip install onednn-cpu-gomp onednn-devel-cpu-gomp")
+file(STRINGS ${DNNL_INCLUDE}/oneapi/dnnl/dnnl_version.h dnnl_version
+     REGEX "DNNL_VERSION_(MAJOR|MINOR) +[0-9]+")
+string(REGEX REPLACE ".*MAJOR +([0-9]+).*MINOR +([0-9]+).*" "\\1.\\2" dnnl_version "${dnnl_version}")
+if(dnnl_version VERSION_LESS 3.2)
+  message(FATAL_ERROR "oneDNN ${dnnl_version} at ${DNNL_INCLUDE} is older than 3.2: "
+                      "install it with `pip install onednn-cpu-gomp onednn-devel-cpu-gomp`")
+endif()
+add_library(DNNL::dnnl SHARED IMPORTED)
+set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY}
+                      INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE})
+
+find_path(TVM_FFI_INCLUDE tvm/ffi/tvm_ffi.h PATHS ${site_packages} PATH_SUFFIXES tvm_ffi/include)
+find_library(TVM_FFI_LIBRARY tvm_ffi PATHS ${site_packages} PATH_SUFFIXES tvm_ffi/lib)
+find_path(DLPACK_INCLUDE dlpack/dlpack.h PATHS ${site_packages}
+          PATH_SUFFIXES tvm_ffi/include tvm_ffi/3rdparty/dlpack/include)
+stator_require(TVM_FFI_LIBRARY "apache-tvm-ffi" "pip install apache-tvm-ffi")
+add_library(tvm_ffi::tvm_ffi SHARED IMPORTED)
+set_target_properties(tvm_ffi::tvm_ffi PROPERTIES IMPORTED_LOCATION ${TVM_FFI_LIBRARY}
+                      INTERFACE_INCLUDE_DIRECTORIES "${TVM_FFI_INCLUDE};${DLPACK_INCLUDE}")
+
+if(STATOR_TESTS)
+  find_package(GTest QUIET)
+  stator_require(GTest_FOUND "GoogleTest" "apt-get install libgtest-dev libgmock-dev")
+endif()

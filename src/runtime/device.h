@@ -1,0 +1,60 @@
+// The seam between the runtime and a device engine: what a device must be able to do.
+//
+// In:  a Plan, resolved to integers for one set of symbol values (`BoundPlan`), and its constants.
+// Out: a Program: the steps made ready (primitives created, weights packed), run many times.
+// Invariant: a Program is immutable during Run and may be run by several threads at once, each with
+// its own arena and workspace. Refit is called with no Run in flight.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "ir/op_def.h"
+#include "plan/plan.h"
+
+namespace stator {
+
+// A plan under given symbol values.
+struct BoundPlan {
+  const Plan* plan = nullptr;
+  SymbolValues symbols;
+  std::vector<TensorRef> tensors;       // one per PlanTensor; `data` null except for constants
+  std::vector<int64_t> tensor_offsets;  // bytes from the start of the tensor's storage
+  std::vector<int64_t> arena_offsets;   // bytes from the arena's start, one per Plan::arena
+  int64_t arena_bytes = 0;
+};
+
+// Where the storages of one call lie.
+struct RunArgs {
+  std::span<std::byte* const> inputs;   // one per plan input, with the plan's strides
+  std::span<std::byte* const> outputs;  // one per plan output
+  std::byte* arena = nullptr;           // BoundPlan::arena_bytes, 64-byte aligned
+  std::byte* ws = nullptr;              // Program::ws_bytes(), 64-byte aligned
+};
+
+class Program {
+ public:
+  virtual ~Program() = default;
+  // Scratch that Run needs beside the arena, in bytes.
+  virtual int64_t ws_bytes() const = 0;
+  virtual void Run(const RunArgs& args) const = 0;
+  // Makes packed copies anew from the constants' present content (pointers unchanged).
+  virtual void Refit() = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string_view name() const = 0;
+  // Constants' TensorRefs carry data. Raises Unsupported naming a step it cannot run.
+  // `steps` is the plan's steps or its prologue.
+  virtual std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) = 0;
+  virtual std::byte* Allocate(int64_t bytes) = 0;  // 64-byte aligned; raises OutOfMemory
+  virtual void Free(std::byte* data) = 0;
+};
+
+// The CPU engine; one per process.
+Device& CpuDevice();
+
+}  // namespace stator
