@@ -1,0 +1,203 @@
+#include "compile/place.h"
+
+#include <map>
+
+#include "base/error.h"
+#include "fuse/fuse.h"
+#include "ir/op_def.h"
+
+namespace stator {
+namespace {
+
+class Placer {
+ public:
+  explicit Placer(const Graph& graph)
+      : graph_(graph), constant_(FindConstantValues(graph)), tensors_(graph.num_values()) {}
+
+  Placement Run() {
+    PlaceInputs();
+    PlaceConstants();
+    AssignOutputs();
+    for (NodeId id : graph_.nodes()) PlaceNode(graph_.node(id));
+    FillOutputs();
+    return std::move(placement_);
+  }
+
+ private:
+  static PlanTensor Dense(StorageKind storage, int index, const TensorType& type) {
+    return {.storage = storage,
+            .index = index,
+            .offset = 0,
+            .dtype = type.dtype,
+            .dims = type.dims,
+            .strides = type.strides()};
+  }
+
+  static Dim Bytes(const TensorType& type) {
+    return type.num_elements() * Dim(static_cast<int64_t>(DTypeSize(type.dtype)));
+  }
+
+  static PlanPort MakePort(const std::string& name, const TensorType& type) {
+    return {.name = name,
+            .dtype = type.dtype,
+            .dims = type.dims,
+            .strides = ContiguousStrides(type.dims)};
+  }
+
+  void PlaceInputs() {
+    for (ValueId id : graph_.inputs()) {
+      int index = static_cast<int>(placement_.inputs.size());
+      placement_.inputs.push_back(MakePort(graph_.value(id).name, graph_.type(id)));
+      tensors_[id.index] = Dense(StorageKind::kInput, index, graph_.type(id));
+    }
+  }
+
+  void PlaceConstants() {
+    std::vector<bool> used(graph_.num_values(), false);
+    for (NodeId id : graph_.nodes()) {
+      for (ValueId input : graph_.node(id).inputs) used[input.index] = true;
+    }
+    for (ValueId output : graph_.outputs()) used[output.index] = true;
+    for (ValueId id : graph_.constants()) {
+      if (!used[id.index]) continue;
+      const Value& value = graph_.value(id);
+      if (value.kind == ValueKind::kWeight) {
+        int index = static_cast<int>(placement_.weights.size());
+        placement_.weights.push_back({.name = value.name,
+                                      .dtype = value.type.dtype,
+                                      .dims = EvalDims(value.type.dims, {}),
+                                      .data = value.data});
+        tensors_[id.index] = Dense(StorageKind::kWeight, index, value.type);
+      } else {
+        int index = static_cast<int>(placement_.literals.size());
+        placement_.literals.push_back(value.data);
+        tensors_[id.index] = Dense(StorageKind::kLiteral, index, value.type);
+      }
+    }
+  }
+
+  // A kernel's result lies in the caller's tensor when the caller gets it dense and row-major, be it
+  // under other dims.
+  void AssignOutputs() {
+    for (size_t i = 0; i < graph_.outputs().size(); ++i) {
+      ValueId id = graph_.outputs()[i];
+      placement_.outputs.push_back(MakePort(graph_.value(id).name, graph_.type(id)));
+      const Node* producer = graph_.FindProducer(id);
+      while (producer != nullptr && producer->op->name == "reshape") {
+        id = producer->inputs[0];
+        producer = graph_.FindProducer(id);
+      }
+      bool fits = producer != nullptr && producer->op->Is(kKernel) && !constant_[id.index] &&
+                  graph_.type(id).order.empty();
+      if (fits) output_of_.emplace(id, static_cast<int>(i));
+    }
+  }
+
+  PlanTensor NewTensor(const TensorType& type, bool is_constant) {
+    std::vector<Dim>& sizes = is_constant ? placement_.derived_bytes : placement_.arena_bytes;
+    sizes.push_back(Bytes(type));
+    return Dense(is_constant ? StorageKind::kDerived : StorageKind::kArena,
+                 static_cast<int>(sizes.size()) - 1, type);
+  }
+
+  void AddStep(PlacedStep step, bool is_constant) {
+    (is_constant ? placement_.prologue : placement_.steps).push_back(std::move(step));
+  }
+
+  void AddCopy(const PlanTensor& from, const PlanTensor& to, const Origin& origin,
+               bool is_constant) {
+    AddStep({.kernel = nullptr, .inputs = {from}, .outputs = {to}, .origin = origin}, is_constant);
+  }
+
+  void PlaceNode(const Node& node) {
+    if (node.op->Is(kView)) {
+      PlaceView(node);
+      return;
+    }
+    STATOR_CHECK(node.op->Is(kKernel), "op {} in a kernel graph", node.op->name);
+    bool is_constant = constant_[node.outputs[0].index];
+    PlacedStep step{.kernel = &node, .inputs = {}, .outputs = {}, .origin = node.origin};
+    for (ValueId input : node.inputs) step.inputs.push_back(tensors_[input.index]);
+    for (ValueId output : node.outputs) {
+      auto it = output_of_.find(output);
+      tensors_[output.index] =
+          it != output_of_.end() ? Dense(StorageKind::kOutput, it->second, graph_.type(output))
+                                 : NewTensor(graph_.type(output), is_constant);
+      step.outputs.push_back(tensors_[output.index]);
+    }
+    if (node.attrs.GetString("kind") == "concat") {
+      PlaceConcat(step, is_constant);
+    } else {
+      AddStep(std::move(step), is_constant);
+    }
+  }
+
+  void PlaceView(const Node& node) {
+    ValueId input = node.inputs[0], output = node.outputs[0];
+    const TensorType& type = graph_.type(output);
+    std::optional<PlanTensor> window = FindView(node, type, tensors_[input.index]);
+    if (!window) {
+      bool is_constant = constant_[input.index];
+      TensorType dense = graph_.type(input);
+      dense.order = {};
+      PlanTensor copy = NewTensor(dense, is_constant);
+      AddCopy(tensors_[input.index], copy, node.origin, is_constant);
+      window = FindView(node, type, copy);
+      STATOR_CHECK(window.has_value(), "{} is no view of a dense tensor", node.op->name);
+    }
+    tensors_[output.index] = *window;
+  }
+
+  // A concat is a copy of each input into its window of the output.
+  void PlaceConcat(const PlacedStep& step, bool is_constant) {
+    const Node& concat = step.kernel->body->node(step.kernel->body->first_node());
+    size_t dim = concat.attrs.GetInt("dim");
+    Dim start = 0;
+    // Operands of the body may repeat or be literals: walk the body's own inputs.
+    for (ValueId operand : concat.inputs) {
+      const Dims& dims = step.kernel->body->type(operand).dims;
+      PlanTensor window = step.outputs[0];
+      window.offset = window.offset + start * window.strides[dim];
+      window.dims = dims;
+      start = start + dims[dim];
+      AddCopy(FindOperand(step, operand), window, step.origin, is_constant);
+    }
+  }
+
+  PlanTensor FindOperand(const PlacedStep& step, ValueId operand) {
+    const Graph& body = *step.kernel->body;
+    for (size_t i = 0; i < body.inputs().size(); ++i) {
+      if (body.inputs()[i] == operand) return step.inputs[i];
+    }
+    const Value& literal = body.value(operand);
+    placement_.literals.push_back(literal.data);
+    return Dense(StorageKind::kLiteral, static_cast<int>(placement_.literals.size()) - 1,
+                 literal.type);
+  }
+
+  void FillOutputs() {
+    for (size_t i = 0; i < graph_.outputs().size(); ++i) {
+      ValueId id = graph_.outputs()[i];
+      const PlanTensor& tensor = tensors_[id.index];
+      int index = static_cast<int>(i);
+      if (tensor.storage == StorageKind::kOutput && tensor.index == index) continue;
+      TensorType type = graph_.type(id);
+      type.order = {};
+      const Node* producer = graph_.FindProducer(id);
+      AddCopy(tensor, Dense(StorageKind::kOutput, index, type),
+              producer != nullptr ? producer->origin : Origin{}, false);
+    }
+  }
+
+  const Graph& graph_;
+  std::vector<bool> constant_;
+  std::vector<PlanTensor> tensors_;
+  std::map<ValueId, int> output_of_;
+  Placement placement_;
+};
+
+}  // namespace
+
+Placement Place(const Graph& kernels) { return Placer(kernels).Run(); }
+
+}  // namespace stator
