@@ -1,0 +1,50 @@
+// Select: one tactic for each kernel.
+//
+// In:  kernels with their operands' layouts, the target's tactic providers, and what may be spent.
+// Out: a Tactic per kernel: the provider's first guess (level 0), or the fastest of those measured.
+// Invariant: with the same timing cache the choice is the same. A kernel that no provider can run gets
+// the reference tactic, which can run anything.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "plan/plan.h"
+#include "select/timing_cache.h"
+
+namespace stator {
+
+// A kernel and where its operands lie.
+struct KernelSite {
+  const Node* kernel = nullptr;  // a `kernel` node: attribute kind, body
+  std::vector<PlanTensor> inputs, outputs;
+};
+
+// One way to run a kernel.
+struct Tactic {
+  StepKind kind = StepKind::kReference;
+  Attrs attrs;
+};
+
+// The seam between the compiler and a device engine: which tactics it has.
+class TacticProvider {
+ public:
+  virtual ~TacticProvider() = default;
+  // Names device and library versions: tactics measured under another name do not count.
+  virtual std::string key() const = 0;
+  // Every way to run the kernel, best guess first; empty when there is none. Never raises.
+  virtual std::vector<Tactic> FindTactics(const KernelSite& site) const = 0;
+  // Seconds that one run takes on random data, measured in place; infinity when it fails.
+  virtual double Measure(const KernelSite& site, const Tactic& tactic) const = 0;
+};
+
+struct SelectOptions {
+  int optimization_level = 3;   // 0: never measure; 1-3: the first three candidates; 4-5: all
+  TimingCache* cache = nullptr;  // may be null
+};
+
+Tactic SelectTactic(const KernelSite& site, const TacticProvider& provider,
+                    const SelectOptions& options);
+
+}  // namespace stator
