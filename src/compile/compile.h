@@ -1,10 +1,11 @@
 // The compiler's front door: an imported graph in, parts that a caller can run in order out.
 //
 // In:  an ImportedGraph (src/import) and options.
-// Out: parts in execution order. An engine part is a Plan; a torch part lists nodes, by their FX names,
+// Out: parts in execution order. An engine part is a Plan; a torch part lists nodes, by their FX
+// names,
 //      that the caller runs in torch. Parts refer to values by their names in the graph.
-// Invariant: nothing a user's model can contain makes Compile raise, except options that ask for it;
-// what cannot be compiled becomes a torch part with a reason.
+// Invariant: nothing a user's model can contain makes Compile raise, except options that ask for
+// it; what cannot be compiled becomes a torch part with a reason.
 #pragma once
 
 #include <map>
@@ -24,8 +25,8 @@ struct CompileOptions {
   int min_block_size = 1;                    // fewest supported FX nodes per engine
   std::set<std::string> torch_executed_ops;  // ATen overloads or packets left to torch: "aten.sub"
   bool pass_through_build_failures = false;  // raise, instead of leaving the segment to torch
-  int optimization_level = 3;                // 0: first valid tactic, no timing ... 5: time them all
-  std::string timing_cache;                  // file of measured tactics; empty: none
+  int optimization_level = 3;  // 0: first valid tactic, no timing ... 5: time them all
+  std::string timing_cache;    // file of measured tactics; empty: none
 };
 
 struct Part {
@@ -53,17 +54,17 @@ struct CompiledModule {
 
 CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& options);
 
-// Compiles a whole graph into one plan; raises Unsupported, naming the node, when part of it is left to
-// torch. `stages` may be null.
+// Compiles a whole graph into one plan; raises Unsupported, naming the node, when part of it is
+// left to torch. `stages` may be null.
 std::shared_ptr<const Plan> CompileGraph(Graph graph, const CompileOptions& options,
                                          std::vector<StageTime>* stages = nullptr);
 
 // The text of a graph after a stage: "passes", "fuse", or a Plan's text after "emit".
 std::string CompileGraphUntil(Graph graph, const CompileOptions& options, std::string_view stage);
 
-// The report as JSON: {"parts": [{"kind": "engine"|"torch", "inputs", "outputs", "nodes"}], "values",
-// "outputs", "fallbacks": [{"node", "op", "location", "reason"}], "num_nodes", "num_nodes_in_engines",
-// "stages": [{"name", "ms"}]}.
+// The report as JSON: {"parts": [{"kind": "engine"|"torch", "inputs", "outputs", "nodes"}],
+// "values", "outputs", "fallbacks": [{"node", "op", "location", "reason"}], "num_nodes",
+// "num_nodes_in_engines", "stages": [{"name", "ms"}]}.
 std::string ReportToJson(const CompiledModule& module);
 
 }  // namespace stator

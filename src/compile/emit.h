@@ -1,7 +1,7 @@
 // Emit: placed steps and their tactics become a Plan.
 //
-// In:  a Placement, and one Tactic for each of its steps that runs a kernel (in order, prologue first).
-// Out: a Plan that passes CheckPlan. Deterministic: equal input gives equal bytes.
+// In:  a Placement, and one Tactic for each of its steps that runs a kernel (in order, prologue
+// first). Out: a Plan that passes CheckPlan. Deterministic: equal input gives equal bytes.
 #pragma once
 
 #include <string>

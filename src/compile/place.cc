@@ -76,8 +76,8 @@ class Placer {
     }
   }
 
-  // A kernel's result lies in the caller's tensor when the caller gets it dense and row-major, be it
-  // under other dims.
+  // A kernel's result lies in the caller's tensor when the caller gets it dense and row-major, be
+  // it under other dims.
   void AssignOutputs() {
     for (size_t i = 0; i < graph_.outputs().size(); ++i) {
       ValueId id = graph_.outputs()[i];
@@ -120,9 +120,9 @@ class Placer {
     for (ValueId input : node.inputs) step.inputs.push_back(tensors_[input.index]);
     for (ValueId output : node.outputs) {
       auto it = output_of_.find(output);
-      tensors_[output.index] =
-          it != output_of_.end() ? Dense(StorageKind::kOutput, it->second, graph_.type(output))
-                                 : NewTensor(graph_.type(output), is_constant);
+      tensors_[output.index] = it != output_of_.end()
+                                   ? Dense(StorageKind::kOutput, it->second, graph_.type(output))
+                                   : NewTensor(graph_.type(output), is_constant);
       step.outputs.push_back(tensors_[output.index]);
     }
     if (node.attrs.GetString("kind") == "concat") {

@@ -4,8 +4,8 @@
 // Out: storages, and the steps to run in order, each with its operands as strided windows.
 // Invariants: a view node becomes a window on its input's storage; where strides cannot say it (a
 // reshape across a gap), a copy step comes first. A kernel's result that the caller gets is written
-// straight into the caller's tensor when the layouts agree, else copied there by a last step. Kernels
-// that read constants alone go to the prologue.
+// straight into the caller's tensor when the layouts agree, else copied there by a last step.
+// Kernels that read constants alone go to the prologue.
 #pragma once
 
 #include <vector>
@@ -34,6 +34,7 @@ Placement Place(const Graph& kernels);
 
 // The window that a view node's output is on its input, or empty when strides cannot express it.
 // Strides of a reshape: a run of dims that lie densely in memory may be split and merged freely.
-std::optional<PlanTensor> FindView(const Node& view, const TensorType& type, const PlanTensor& input);
+std::optional<PlanTensor> FindView(const Node& view, const TensorType& type,
+                                   const PlanTensor& input);
 
 }  // namespace stator

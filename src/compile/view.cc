@@ -9,8 +9,9 @@
 namespace stator {
 namespace {
 
-// Strides of `dims` over memory laid out as (old_dims, old_strides), or empty. Dims of size 1 do not
-// matter; the others are merged into dense runs, and each run must be covered by whole new dims.
+// Strides of `dims` over memory laid out as (old_dims, old_strides), or empty. Dims of size 1 do
+// not matter; the others are merged into dense runs, and each run must be covered by whole new
+// dims.
 std::optional<Dims> FindReshapeStrides(const Dims& old_dims, const Dims& old_strides,
                                        const Dims& dims) {
   struct Run {
@@ -35,8 +36,8 @@ std::optional<Dims> FindReshapeStrides(const Dims& old_dims, const Dims& old_str
       --i;
       strides[i] = runs[r].stride * covered;
       covered = covered * dims[i];
-      bool too_far = covered.is_static() && runs[r].size.is_static() &&
-                     covered.value() > runs[r].size.value();
+      bool too_far =
+          covered.is_static() && runs[r].size.is_static() && covered.value() > runs[r].size.value();
       if (too_far) return std::nullopt;
     }
   }
@@ -68,9 +69,8 @@ std::optional<PlanTensor> FindView(const Node& view, const TensorType& type,
   } else if (view.op->name == "reshape") {
     bool empty = std::any_of(type.dims.begin(), type.dims.end(),
                              [](const Dim& dim) { return dim == Dim(0); });
-    std::optional<Dims> strides =
-        empty ? ContiguousStrides(type.dims)
-              : FindReshapeStrides(input.dims, input.strides, type.dims);
+    std::optional<Dims> strides = empty ? ContiguousStrides(type.dims)
+                                        : FindReshapeStrides(input.dims, input.strides, type.dims);
     if (!strides) return std::nullopt;
     window.strides = *strides;
   } else {

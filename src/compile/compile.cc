@@ -1,0 +1,195 @@
+// The straight line, from an imported graph to plans: read this file first.
+
+#include "compile/compile.h"
+
+#include <algorithm>
+#include <limits>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "compile/emit.h"
+#include "compile/place.h"
+#include "compile/stage.h"
+#include "cpu/build/cpu_tactics.h"
+#include "fuse/fuse.h"
+#include "ir/op_def.h"
+#include "ir/print.h"
+#include "passes/pipeline.h"
+#include "select/select.h"
+
+namespace stator {
+namespace {
+
+std::vector<Tactic> SelectTactics(const Placement& placement, const TacticProvider& provider,
+                                  const SelectOptions& options) {
+  std::vector<Tactic> tactics;
+  for (const auto* steps : {&placement.prologue, &placement.steps}) {
+    for (const PlacedStep& step : *steps) {
+      if (step.kernel == nullptr) continue;  // a copy
+      KernelSite site{.kernel = step.kernel, .inputs = step.inputs, .outputs = step.outputs};
+      tactics.push_back(SelectTactic(site, provider, options));
+    }
+  }
+  return tactics;
+}
+
+// passes -> fuse -> place -> select -> emit, for a graph of supported ops. `stop_after` names a
+// stage whose text is wanted instead of a plan.
+struct SegmentResult {
+  std::shared_ptr<const Plan> plan;
+  std::string text;
+};
+SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingCache& cache,
+                             StageGate& gate, std::string_view stop_after = {}) {
+  const CpuTactics& target = GetCpuTactics();
+
+  gate.Run(
+      "passes", [&] { RunPasses(graph, AllPasses()); }, [&] { return PrintGraph(graph); });
+  if (stop_after == "passes") return {.plan = nullptr, .text = PrintGraph(graph)};
+
+  Graph kernels;
+  gate.Run(
+      "fuse", [&] { kernels = Fuse(graph, {.can_run = CanRunOnCpu}); },
+      [&] { return PrintGraph(kernels); });
+  if (stop_after == "fuse") return {.plan = nullptr, .text = PrintGraph(kernels)};
+
+  Placement placement;
+  gate.Run("place", [&] { placement = Place(kernels); });
+
+  std::vector<Tactic> tactics;
+  gate.Run("select", [&] {
+    tactics = SelectTactics(placement, target,
+                            {.optimization_level = options.optimization_level, .cache = &cache});
+  });
+
+  auto plan = std::make_shared<Plan>();
+  gate.Run(
+      "emit", [&] { *plan = Emit(kernels, std::move(placement), tactics, "cpu"); },
+      [&] { return PlanToText(*plan); });
+  return {.plan = plan, .text = stop_after == "emit" ? PlanToText(*plan) : ""};
+}
+
+PartitionOptions MakePartitionOptions(const CompileOptions& options) {
+  return {.min_block_size = options.min_block_size,
+          .torch_executed_ops = options.torch_executed_ops,
+          .find_reason = FindReasonOnCpu};
+}
+
+std::string NameOf(const Graph& graph, ValueId id) {
+  const Value& value = graph.value(id);
+  if (value.kind == ValueKind::kWeight) return "weight:" + value.name;
+  return value.name.empty() ? fmt::format("v{}", id.index) : value.name;
+}
+
+// FX names of a segment's nodes, in order, once each.
+std::vector<std::string> NodeNames(const Graph& graph, const Segment& segment) {
+  std::vector<std::string> names;
+  for (NodeId id : segment.nodes) {
+    const std::string& name = graph.node(id).origin.name;
+    if (names.empty() || names.back() != name) names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace
+
+CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& options) {
+  CompiledModule module;
+  StageGate gate(module.stages);
+  TimingCache cache(options.timing_cache);
+  const Graph& graph = imported.graph;
+
+  Partitioning partitioning;
+  gate.Run("partition",
+           [&] { partitioning = PartitionGraph(graph, MakePartitionOptions(options)); });
+  module.fallbacks = std::move(partitioning.fallbacks);
+  for (const Segment& segment : partitioning.segments) {
+    Part part{.plan = nullptr, .inputs = {}, .outputs = {}, .nodes = NodeNames(graph, segment)};
+    module.num_nodes += segment.num_ops;
+    if (segment.engine) {
+      try {
+        ExtractedSegment extracted = ExtractSegment(graph, segment);
+        part.plan = CompileSegment(std::move(extracted.graph), options, cache, gate).plan;
+        for (ValueId id : extracted.inputs) part.inputs.push_back(NameOf(graph, id));
+        for (ValueId id : extracted.outputs) part.outputs.push_back(NameOf(graph, id));
+        module.num_nodes_in_engines += segment.num_ops;
+      } catch (const Error& error) {
+        if (options.pass_through_build_failures) throw;
+        Log().warn("a segment of {} nodes is left to torch: {}", segment.num_ops, error.what());
+        for (const std::string& name : part.nodes) {
+          module.fallbacks.push_back({.node = name,
+                                      .op = "",
+                                      .location = "",
+                                      .reason = std::string("build failed: ") + error.what()});
+        }
+      }
+    }
+    module.parts.push_back(std::move(part));
+  }
+  for (const auto& [name, id] : imported.values) {
+    if (id.valid()) module.values[name] = NameOf(graph, id);
+  }
+  for (ValueId id : graph.outputs()) module.outputs.push_back(NameOf(graph, id));
+  cache.Save();
+  return module;
+}
+
+std::shared_ptr<const Plan> CompileGraph(Graph graph, const CompileOptions& options,
+                                         std::vector<StageTime>* stages) {
+  std::vector<StageTime> own_stages;
+  StageGate gate(stages != nullptr ? *stages : own_stages);
+  Partitioning partitioning = PartitionGraph(graph, MakePartitionOptions(options));
+  if (!partitioning.fallbacks.empty()) {
+    const Fallback& fallback = partitioning.fallbacks.front();
+    throw Error(ErrorKind::kUnsupported,
+                fmt::format("{} of the graph's nodes cannot run in an engine; the first is {}: {}",
+                            partitioning.fallbacks.size(), fallback.op, fallback.reason),
+                fallback.node + " " + fallback.location);
+  }
+  TimingCache cache(options.timing_cache);
+  std::shared_ptr<const Plan> plan = CompileSegment(std::move(graph), options, cache, gate).plan;
+  cache.Save();
+  return plan;
+}
+
+std::string CompileGraphUntil(Graph graph, const CompileOptions& options, std::string_view stage) {
+  if (stage != "passes" && stage != "fuse" && stage != "emit") {
+    Fail(ErrorKind::kInvalidArgument, "there is no stage `{}`: expected passes, fuse or emit",
+         stage);
+  }
+  std::vector<StageTime> stages;
+  StageGate gate(stages);
+  TimingCache cache(options.timing_cache);
+  return CompileSegment(std::move(graph), options, cache, gate, stage).text;
+}
+
+std::string ReportToJson(const CompiledModule& module) {
+  nlohmann::ordered_json report;
+  report["parts"] = nlohmann::ordered_json::array();
+  for (const Part& part : module.parts) {
+    report["parts"].push_back({{"kind", part.plan ? "engine" : "torch"},
+                               {"inputs", part.inputs},
+                               {"outputs", part.outputs},
+                               {"nodes", part.nodes}});
+  }
+  report["values"] = module.values;
+  report["outputs"] = module.outputs;
+  report["fallbacks"] = nlohmann::ordered_json::array();
+  for (const Fallback& fallback : module.fallbacks) {
+    report["fallbacks"].push_back({{"node", fallback.node},
+                                   {"op", fallback.op},
+                                   {"location", fallback.location},
+                                   {"reason", fallback.reason}});
+  }
+  report["num_nodes"] = module.num_nodes;
+  report["num_nodes_in_engines"] = module.num_nodes_in_engines;
+  report["stages"] = nlohmann::ordered_json::array();
+  for (const StageTime& stage : module.stages) {
+    report["stages"].push_back({{"name", stage.name}, {"ms", stage.ms}});
+  }
+  return report.dump();
+}
+
+}  // namespace stator

@@ -1,0 +1,34 @@
+#include "compile/stage.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+#include "base/knobs.h"
+#include "base/log.h"
+
+namespace stator {
+
+void StageGate::Run(const std::string& name, const std::function<void()>& fn,
+                    const std::function<std::string()>& text) {
+  auto start = std::chrono::steady_clock::now();
+  try {
+    fn();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kInternal) throw;
+    throw Error(error.kind(), fmt::format("stage {}: {}", name, error.message()), error.node());
+  }
+  auto elapsed = std::chrono::steady_clock::now() - start;
+  double ms = std::chrono::duration<double, std::milli>(elapsed).count();
+  auto it = std::find_if(stages_.begin(), stages_.end(),
+                         [&](const StageTime& stage) { return stage.name == name; });
+  if (it != stages_.end()) {
+    it->ms += ms;
+  } else {
+    stages_.push_back({.name = name, .ms = ms});
+  }
+  Log().debug("stage {} took {:.1f} ms", name, ms);
+  if (text) DumpText(name, text);
+}
+
+}  // namespace stator
