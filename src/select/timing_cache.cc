@@ -24,8 +24,7 @@ TimingCache::TimingCache(std::string path) : path_(std::move(path)) {
   std::string text(std::istreambuf_iterator<char>(file), {});
   auto json = text.size() <= kMaxFileBytes ? nlohmann::json::parse(text, nullptr, false)
                                            : nlohmann::json();
-  if (!json.is_object() || json.value("version", 0) != kFileVersion || !json.contains("seconds") ||
-      !json["seconds"].is_object()) {
+  if (!json.is_object() || json["version"] != kFileVersion || !json["seconds"].is_object()) {
     Log().warn("timing cache {} is ignored: it is not a timing cache of version {}", path_,
                kFileVersion);
     return;
