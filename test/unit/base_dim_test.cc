@@ -1,10 +1,9 @@
 // Dim: canonical form, text round trip, exact division, and agreement with plain integers.
-#include "base/dim.h"
+#include <random>
 
 #include <gtest/gtest.h>
 
-#include <random>
-
+#include "base/dim.h"
 #include "base/error.h"
 
 namespace stator {

@@ -1,11 +1,11 @@
 // DType: names, and every 16-bit pattern of float16 and bfloat16 against the compiler's own types.
-#include "base/dtype.h"
-
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstring>
 #include <random>
+
+#include <gtest/gtest.h>
+
+#include "base/dtype.h"
 
 namespace stator {
 namespace {

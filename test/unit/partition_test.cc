@@ -1,0 +1,131 @@
+// Partition: the invariants on random graphs, and the reasons on small ones.
+#include "partition/partition.h"
+
+#include <random>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ir/op_def.h"
+#include "ir/parse.h"
+#include "ir/print.h"
+#include "ir/verify.h"
+
+namespace stator {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// A chain with a node that only torch knows, inside a residual branch.
+constexpr std::string_view kResidual = R"(
+graph @main(%x: f32[4]) {
+  %0 = relu(%x) : f32[4]   // relu · m.py:1
+  %1 = torch(%0) {reason = "no converter", target = "aten.sort.default"} : f32[4]   // sort · m.py:2
+  %2 = exp(%0) : f32[4]    // exp · m.py:3
+  %3 = add(%1, %2) : f32[4]   // add · m.py:4
+  return %3
+})";
+
+std::vector<std::string> Names(const Graph& graph, const Segment& segment) {
+  std::vector<std::string> names;
+  for (NodeId id : segment.nodes) names.push_back(graph.node(id).origin.name);
+  return names;
+}
+
+TEST(Partition, CutsAroundATorchNode) {
+  Graph graph = ParseGraph(kResidual);
+  Partitioning result = PartitionGraph(graph, {});
+  ASSERT_EQ(result.segments.size(), 3u);
+  EXPECT_TRUE(result.segments[0].engine);
+  EXPECT_THAT(Names(graph, result.segments[0]), ElementsAre("relu", "exp"));
+  EXPECT_FALSE(result.segments[1].engine);
+  EXPECT_THAT(Names(graph, result.segments[1]), ElementsAre("sort"));
+  EXPECT_THAT(Names(graph, result.segments[2]), ElementsAre("add"));
+  ASSERT_EQ(result.fallbacks.size(), 1u);
+  EXPECT_EQ(result.fallbacks[0].op, "aten.sort.default");
+  EXPECT_EQ(result.fallbacks[0].location, "m.py:2");
+  EXPECT_EQ(result.fallbacks[0].reason, "no converter");
+}
+
+TEST(Partition, LeavesSmallSegmentsToTorch) {
+  Graph graph = ParseGraph(kResidual);
+  Partitioning result = PartitionGraph(graph, {.min_block_size = 2});
+  ASSERT_EQ(result.segments.size(), 2u);
+  EXPECT_THAT(Names(graph, result.segments[0]), ElementsAre("relu", "exp"));
+  EXPECT_THAT(Names(graph, result.segments[1]), ElementsAre("sort", "add"));
+  EXPECT_THAT(result.fallbacks[1].reason, HasSubstr("fewer than min_block_size = 2"));
+}
+
+TEST(Partition, HonoursExcludedOps) {
+  Graph graph = ParseGraph(kResidual);
+  Partitioning result = PartitionGraph(graph, {.torch_executed_ops = {"aten.sort", "exp"}});
+  ASSERT_EQ(result.fallbacks.size(), 2u);
+  EXPECT_THAT(result.fallbacks[0].reason, HasSubstr("torch_executed_ops"));
+}
+
+TEST(Partition, ExtractsWhatASegmentReads) {
+  Graph graph = ParseGraph(kResidual);
+  Partitioning result = PartitionGraph(graph, {});
+  ExtractedSegment first = ExtractSegment(graph, result.segments[0]);
+  VerifyGraph(first.graph);
+  EXPECT_EQ(first.inputs.size(), 1u);
+  EXPECT_EQ(first.outputs.size(), 2u);
+  ExtractedSegment last = ExtractSegment(graph, result.segments[2]);
+  VerifyGraph(last.graph);
+  EXPECT_EQ(last.inputs.size(), 2u);
+  EXPECT_THAT(last.outputs, ElementsAre(graph.outputs()[0]));
+}
+
+// Every node in just one segment; a segment reads only what earlier segments made; engines below
+// min_block_size do not exist; the same input gives the same result.
+TEST(Partition, HoldsItsInvariantsOnRandomGraphs) {
+  std::mt19937 rng(3);
+  for (int round = 0; round < 300; ++round) {
+    Graph graph;
+    std::vector<ValueId> values = {graph.AddInput("x", {.dims = {2}})};
+    int num_nodes = static_cast<int>(rng() % 30) + 1;
+    for (int i = 0; i < num_nodes; ++i) {
+      ValueId a = values[rng() % values.size()], b = values[rng() % values.size()];
+      Origin origin{.name = "n" + std::to_string(i)};
+      NodeId id = rng() % 4 == 0 ? graph.AddNodeWithTypes(GetOp("torch"), {a, b},
+                                                          {{"target", std::string("aten.foo")},
+                                                           {"reason", std::string("unknown")}},
+                                                          {{.dims = {2}}}, origin)
+                                 : graph.AddNode(GetOp("add"), {a, b}, {}, origin);
+      values.push_back(graph.node(id).outputs[0]);
+    }
+    graph.SetOutputs({values.back()});
+    PartitionOptions options{.min_block_size = static_cast<int>(rng() % 4)};
+    Partitioning result = PartitionGraph(graph, options);
+
+    std::vector<int> segment_of(graph.num_node_slots(), -1);
+    std::vector<bool> ready(graph.num_values(), false);
+    ready[values[0].index] = true;
+    for (size_t s = 0; s < result.segments.size(); ++s) {
+      const Segment& segment = result.segments[s];
+      if (segment.engine) {
+        ASSERT_GE(segment.num_ops, options.min_block_size);
+      }
+      for (NodeId id : segment.nodes) {
+        ASSERT_EQ(segment_of[id.index], -1);
+        segment_of[id.index] = static_cast<int>(s);
+        ASSERT_FALSE(segment.engine && graph.node(id).op->Is(kOpaque));
+        for (ValueId input : graph.node(id).inputs) {
+          ASSERT_TRUE(ready[input.index]) << PrintGraph(graph);
+        }
+        for (ValueId output : graph.node(id).outputs) ready[output.index] = true;
+      }
+      VerifyGraph(ExtractSegment(graph, segment).graph);
+    }
+    for (NodeId id : graph.nodes()) ASSERT_GE(segment_of[id.index], 0);
+    Partitioning again = PartitionGraph(graph, options);
+    ASSERT_EQ(again.segments.size(), result.segments.size());
+    for (size_t s = 0; s < again.segments.size(); ++s) {
+      ASSERT_EQ(again.segments[s].nodes, result.segments[s].nodes);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace stator
