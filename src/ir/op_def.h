@@ -69,8 +69,11 @@ using DecomposeFn = std::vector<ValueId> (*)(Graph& graph, const Node& node);
 
 // A case of the conformance table: input types and attributes in IR text. See test/conformance.
 struct OpSample {
-  std::string_view inputs;  // "f32[2, 3], f32[3]"; "none" for an absent optional input
-  std::string_view attrs;   // "{axes = [1]}", or ""
+  // "f32[2, 3], f32[3]"; "none" for an absent optional input; "_[2, 3]" stands for each dtype that
+  // the op's rule accepts
+  std::string_view inputs;
+  std::string_view attrs;     // "{axes = [1]}", or ""; `dtype = _` likewise
+  int64_t low = 0, high = 0;  // integer inputs are drawn from [low, high); any when equal
 };
 
 struct Tolerance {  // against torch, in float32: |a - b| <= atol + rtol * |b|
