@@ -383,6 +383,7 @@ constexpr OpSample kScatterSamples[] = {
     {"_[4, 5], i64[2, 5], _[3, 5]", "{dim = 0}", 0, 4},
     {"_[2, 3, 7], i64[1, 2, 9], _[1, 2, 9]", "{dim = 2}", 0, 7},
     {"_[5], i64[0], _[0]", "{dim = 0}", 0, 5},
+    {"_[1], i64[1], _[1]", "{dim = 0}", 0, 1},
 };
 constexpr OpSample kIndexSamples[] = {
     {"_[4, 5, 6], i64[3]", "", -4, 4},
@@ -399,7 +400,7 @@ constexpr OpSample kIndexSamples[] = {
 constexpr OpSample kConcatSamples[] = {
     {"_[4, 5], _[4, 3]", "{dim = 1}"},       {"_[1, 5], _[3, 5], _[2, 5]", "{dim = 0}"},
     {"_[2, 3, 1], _[2, 0, 1]", "{dim = 1}"}, {"_[7]", "{dim = 0}"},
-    {"_[0, 3], _[0, 2]", "{dim = 1}"},
+    {"_[0, 3], _[0, 2]", "{dim = 1}"},       {"_[1], _[0]", "{dim = 0}"},
 };
 constexpr OpSample kPadSamples[] = {
     {"_[3, 4]", R"({mode = "constant", pads = [1, 2, 0, 3], value = 2.0})"},
@@ -409,10 +410,11 @@ constexpr OpSample kPadSamples[] = {
     {"_[1, 2, 3, 1]", R"({mode = "replicate", pads = [0, 0, 0, 0, 1, 0, 0, 7], value = 0.0})"},
     {"_[0, 2]", R"({mode = "constant", pads = [1, 1, 0, 1], value = 1.0})"},
     {"_[1]", R"({mode = "constant", pads = [0, 0], value = 1.0})"},
+    {"_[3, 3]", R"({mode = "constant", pads = [1, 1, 1, 3], value = 9.0})"},
 };
 constexpr OpSample kFlipSamples[] = {
     {"_[4, 5]", "{axes = [1]}"}, {"_[2, 3, 7]", "{axes = [0, 2]}"}, {"_[4, 5]", "{axes = []}"},
-    {"_[0, 3]", "{axes = [0]}"}, {"_[1]", "{axes = [0]}"},
+    {"_[0, 3]", "{axes = [0]}"}, {"_[1]", "{axes = [0]}"},          {"_[5, 5]", "{axes = [1, 0]}"},
 };
 constexpr OpSample kTriangleSamples[] = {
     {"_[4, 5]", "{diagonal = 0}"}, {"_[2, 5, 3]", "{diagonal = 1}"}, {"_[4, 4]", "{diagonal = -2}"},

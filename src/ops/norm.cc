@@ -310,6 +310,7 @@ constexpr AttrDef kBatchNormAttrs[] = {{"eps", AttrDef::kFloat, true, "added to 
 constexpr OpSample kSoftmaxSamples[] = {
     {"_[4, 5]", "{axis = 1}"}, {"_[4, 5]", "{axis = 0}"}, {"_[2, 3, 7]", "{axis = 1}"},
     {"_[3, 1]", "{axis = 1}"}, {"_[0, 3]", "{axis = 1}"}, {"_[67]", "{axis = 0}"},
+    {"_[1]", "{axis = 0}"},
 };
 constexpr OpSample kLayerNormSamples[] = {
     {"_[4, 5], _[5], _[5]", "{eps = 1e-05, num_dims = 1}"},
@@ -333,12 +334,14 @@ constexpr OpSample kGroupNormSamples[] = {
     {"_[3, 6], _[6]", "{eps = 0.1, groups = 1}"},
     {"_[1, 5, 3, 3], none, _[5]", "{eps = 1e-05, groups = 5}"},
     {"_[0, 4, 3], _[4], _[4]", "{eps = 1e-05, groups = 2}"},
+    {"_[3, 1, 5], _[1], _[1]", "{eps = 1e-05, groups = 1}"},
 };
 constexpr OpSample kBatchNormSamples[] = {
     {"_[2, 3, 5, 4], _[3], _[3], _[3], _[3]", "{eps = 1e-05}"},
     {"_[4, 7], none, none, _[7], _[7]", "{eps = 0.001}"},
     {"_[1, 5, 9], _[5], none, _[5], _[5]", "{eps = 1e-05}"},
     {"_[0, 3, 2], _[3], _[3], _[3], _[3]", "{eps = 1e-05}"},
+    {"_[3, 1, 5], _[1], _[1], _[1], _[1]", "{eps = 1e-05}"},
 };
 
 constexpr std::string_view kLayerNormTorch =

@@ -202,6 +202,7 @@ constexpr OpSample kMaxPoolSamples[] = {
     {"_[1, 1, 1, 1]", MAX_ATTRS("[1, 1]", "[1, 1]", "[0, 0]", "[1, 1]", "false")},
     {"_[0, 2, 4, 4]", MAX_ATTRS("[2, 2]", "[2, 2]", "[0, 0]", "[1, 1]", "false")},
     {"_[1, 2, 6, 6]", MAX_ATTRS("[3, 3]", "[4, 4]", "[1, 1]", "[1, 1]", "true")},
+    {"_[1, 3, 7, 9]", MAX_ATTRS("[3, 3]", "[2, 2]", "[1, 1]", "[1, 1]", "false")},
 };
 #undef MAX_ATTRS
 #define AVG_ATTRS(k, s, p, ceil, include, divisor)                      \
@@ -216,12 +217,14 @@ constexpr OpSample kAvgPoolSamples[] = {
     {"_[1, 2, 5, 4, 6]", AVG_ATTRS("[2, 2, 3]", "[2, 1, 2]", "[0, 1, 1]", "false", "false", "0")},
     {"_[1, 1, 1, 1]", AVG_ATTRS("[1, 1]", "[1, 1]", "[0, 0]", "false", "true", "0")},
     {"_[0, 2, 4, 4]", AVG_ATTRS("[2, 2]", "[2, 2]", "[0, 0]", "false", "true", "0")},
+    {"_[1, 3, 7, 9]", AVG_ATTRS("[3, 3]", "[2, 2]", "[1, 1]", "false", "true", "0")},
 };
 #undef AVG_ATTRS
 constexpr OpSample kAdaptiveSamples[] = {
     {"_[2, 3, 7, 5]", "{output_size = [1, 1]}"},       {"_[2, 3, 7, 5]", "{output_size = [3, 2]}"},
     {"_[1, 2, 3, 2]", "{output_size = [5, 7]}"},       {"_[2, 3, 11]", "{output_size = [4]}"},
     {"_[1, 2, 5, 4, 6]", "{output_size = [2, 3, 1]}"}, {"_[0, 2, 4, 4]", "{output_size = [2, 2]}"},
+    {"_[1, 3, 7, 9]", "{output_size = [3, 5]}"},       {"_[1, 1, 1, 1]", "{output_size = [1, 1]}"},
 };
 
 #define POOL(name) "getattr(torch.nn.functional, f'" name "{x[0].dim() - 2}d')"

@@ -284,6 +284,7 @@ constexpr OpSample kVarSamples[] = {
     {"_[3, 2]", "{axes = [1], correction = 3.0, keepdim = false}"},
     {"_[3, 0]", "{axes = [1], correction = 0.0, keepdim = true}"},
     {"_[0, 3]", "{axes = [1], correction = 1.0, keepdim = false}"},
+    {"_[1, 1]", "{axes = [1], correction = 0.0, keepdim = false}"},
 };
 constexpr OpSample kScanSamples[] = {
     {"_[4, 5]", "{dim = 1}"}, {"_[4, 5]", "{dim = 0}"}, {"_[2, 3, 7]", "{dim = 1}"},
