@@ -203,6 +203,7 @@ constexpr OpSample kMaxPoolSamples[] = {
     {"_[0, 2, 4, 4]", MAX_ATTRS("[2, 2]", "[2, 2]", "[0, 0]", "[1, 1]", "false")},
     {"_[1, 2, 6, 6]", MAX_ATTRS("[3, 3]", "[4, 4]", "[1, 1]", "[1, 1]", "true")},
     {"_[1, 3, 7, 9]", MAX_ATTRS("[3, 3]", "[2, 2]", "[1, 1]", "[1, 1]", "false")},
+    {"_[1, 1, 2, 2]", MAX_ATTRS("[3, 3]", "[2, 2]", "[0, 0]", "[1, 1]", "true")},
 };
 #undef MAX_ATTRS
 #define AVG_ATTRS(k, s, p, ceil, include, divisor)                      \
@@ -253,7 +254,9 @@ const OpDef kRows[] = {
      .samples = kMaxPoolSamples,
      .torch = POOL("max_pool") "(x[0], a['kernel'], a['stride'], a['padding'], a['dilation'], "
                                "a['ceil_mode'], return_indices=True)[1]",
-     .doc = "where max_pool's elements lie: positions in x's spatial dims taken as one"},
+     .doc = "where max_pool's elements lie: positions in x's spatial dims taken as one; -1 for a "
+            "window "
+            "that holds padding alone"},
     {.id = 562,
      .name = "avg_pool",
      .min_inputs = 1,

@@ -17,13 +17,13 @@ std::vector<int64_t> GetWindow(const Attrs& attrs, std::string_view name, int co
 Dim WindowOutputSize(const Dim& size, const Dim& kernel, int64_t stride, int64_t padding,
                      int64_t dilation, bool ceil_mode) {
   Dim span = size + 2 * padding - dilation * (kernel - 1) - 1;
-  if (span.is_static() && span.value() < 0) {
-    Reject("a window of {} does not fit size {} with padding {}", kernel.ToString(),
-           size.ToString(), padding);
-  }
   Dim output = FloorDiv(ceil_mode ? span + (stride - 1) : span, stride) + 1;
   // The last window must start inside: (output - 1) * stride < size + padding.
   if (ceil_mode) output = Min(output, FloorDiv(size + padding - 1, stride) + 1);
+  if (output.is_static() && output.value() < 1) {
+    Reject("a window of {} does not fit size {} with padding {}", kernel.ToString(),
+           size.ToString(), padding);
+  }
   return output;
 }
 
