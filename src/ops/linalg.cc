@@ -103,7 +103,7 @@ std::vector<TensorType> InferConv(const InferContext& context) {
     }
     Dim out = (size - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel - 1) +
               output_padding[i] + 1;
-    if (out.is_static() && out.value() < 1) Reject("output size {} is below 1", out.ToString());
+    if (out.is_static() && out.value() < 0) Reject("output size {} is negative", out.ToString());
     dims.push_back(out);
   }
   return OneOutput(x.dtype, std::move(dims));
