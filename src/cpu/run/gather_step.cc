@@ -1,0 +1,8 @@
+// PrepareGather: by the reference kernels.
+#include "cpu/run/step.h"
+
+namespace stator {
+
+std::unique_ptr<PreparedStep> PrepareGather(const StepSite& site) { return PrepareReference(site); }
+
+}  // namespace stator

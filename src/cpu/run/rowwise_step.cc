@@ -1,0 +1,8 @@
+// PrepareRowwise: by the reference kernels.
+#include "cpu/run/step.h"
+
+namespace stator {
+
+std::unique_ptr<PreparedStep> PrepareRowwise(const StepSite& site) { return PrepareReference(site); }
+
+}  // namespace stator
