@@ -2,8 +2,9 @@
 //
 // In:  what emit chose: a linear list of steps over tensors that live in storages.
 // Out: read by the runtime (runtime/engine.h), by plan/bytes.cc and by plan/text.cc, exactly.
-// Invariants (CheckPlan): every index is in range; every tensor lies inside its storage for all
-// symbol values in range; a step reads only what is an input, a constant, or written before it.
+// Invariants (CheckPlan): every index is in range; every tensor lies inside its storage; a step
+// reads only what is an input, a constant, or written before it; a body parses and has its step's
+// operands.
 //
 // A step says what it computes (`body`, IR text with one input per step input) and how (`kind` and
 // `attrs`), so any step can be checked against the reference kernels.
@@ -60,10 +61,10 @@ struct PlanTensor {
 
 struct Step {
   StepKind kind = StepKind::kReference;
-  std::vector<int> inputs;   // positions in Plan::tensors; -1: absent optional input
+  std::vector<int> inputs;   // positions in Plan::tensors
   std::vector<int> outputs;  // positions in Plan::tensors
   Attrs attrs;               // the tactic's parameters; each kind documents its own
-  std::string body;          // IR text of what is computed
+  std::string body;          // IR text of what is computed, ended by a line end; empty: a copy
   std::string origin;        // "conv2d_3 · model.py:41"
 };
 
@@ -102,7 +103,9 @@ struct Plan {
   std::vector<Step> steps;     // run on each call
 };
 
-// Raises CorruptFile, naming the field, unless every invariant above holds.
+// Raises CorruptFile, naming the field, unless every invariant above holds. Sizes over symbols are
+// checked at both ends of the symbols' ranges; the runtime checks them again for the values it
+// meets.
 void CheckPlan(const Plan& plan);
 
 // Offsets in bytes (multiples of 64) for buffers of `bytes[i]` that live during
@@ -121,5 +124,8 @@ Plan PlanFromBytes(std::span<const std::byte> bytes, std::shared_ptr<const void>
 // The text form, exact round trip but for weights' and literals' bytes over 64, which are shown by
 // size and hash only.
 std::string PlanToText(const Plan& plan);
+// Reads what PlanToText writes. Constants shown by size and hash come back without data, so a plan
+// with a long literal cannot be run from its text. Raises CorruptFile, naming the line.
+Plan PlanFromText(std::string_view text);
 
 }  // namespace stator

@@ -41,6 +41,15 @@ class Program {
   virtual void Run(const RunArgs& args) const = 0;
   // Makes packed copies anew from the constants' present content (pointers unchanged).
   virtual void Refit() = 0;
+  // Whether Run reads the constant `tensor` (a position in Plan::tensors) where it lies; false when
+  // it needs only a packed copy of its own, so that the pages under `tensor` may be discarded until
+  // the next Refit.
+  virtual bool Reads(int tensor) const {
+    (void)tensor;
+    return true;
+  }
+  // Bytes of packed copies held.
+  virtual int64_t packed_bytes() const { return 0; }
 };
 
 class Device {
@@ -52,6 +61,14 @@ class Device {
   virtual std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) = 0;
   virtual std::byte* Allocate(int64_t bytes) = 0;  // 64-byte aligned; raises OutOfMemory
   virtual void Free(std::byte* data) = 0;
+  // Gives the memory of `bytes` bytes at `data`, from Allocate, back to the system: the pointer
+  // stays valid, the content is lost.
+  virtual void Discard(std::byte* data, int64_t bytes) {
+    (void)data;
+    (void)bytes;
+  }
+  // Copies elements; dtypes and dims are equal, strides are any.
+  virtual void Copy(const TensorRef& from, const TensorRef& to) = 0;
 };
 
 // The CPU engine; one per process.

@@ -3,8 +3,8 @@
 // In:  a Plan with its weights bound, and a Device.
 // Out: outputs of a call, written where the caller asked.
 // Invariants: an Engine may be shared by threads; a Context belongs to one caller at a time. A call
-// allocates nothing once its shapes have been seen. Weights are used where they lie; what the prologue
-// and the device derive from them is made again by Refit, in place.
+// allocates nothing once its shapes have been seen. Weights are used where they lie; what the
+// prologue and the device derive from them is made again by Refit, in place.
 #pragma once
 
 #include <atomic>
@@ -34,13 +34,14 @@ class Engine : public std::enable_shared_from_this<Engine> {
   const Plan& plan() const { return *plan_; }
   Device& device() const { return device_; }
 
-  // Replaces the data of a weight (same dtype and dims, dense row-major); takes effect with the next
-  // Refit. Raises InvalidArgument for an unknown name or a wrong size.
+  // Replaces the data of a weight (same dtype and dims, dense row-major); takes effect with the
+  // next Refit. Raises InvalidArgument for an unknown name or a wrong size.
   void SetWeight(std::string_view name, ConstantData data);
-  // Runs the prologue again and packs anew. Waits for running calls; later calls see the new weights.
+  // Runs the prologue again and packs anew. Waits for running calls; later calls see the new
+  // weights.
   void Refit();
-  // Compares the sampled fingerprint of every weight that has derived copies with the one taken at the
-  // last Refit, and refits when one differs; returns whether it did. A few microseconds.
+  // Compares the sampled fingerprint of the weights (runtime/fingerprint.h) with the one taken at
+  // the last Refit, and refits when it differs; returns whether it did. A few microseconds.
   bool RefitIfChanged();
   int64_t num_refits() const { return num_refits_; }
 
@@ -65,11 +66,12 @@ class Context {
   ~Context();
 
   // What the outputs will be for these inputs: dims and strides, no data. Checks the inputs: count,
-  // dtype, rank, fixed sizes, symbol ranges; raises InvalidArgument naming the input, what was expected
-  // and what was found. The result is valid until the next call.
+  // dtype, rank, fixed sizes, symbol ranges; raises InvalidArgument naming the input, what was
+  // expected and what was found. The result is valid until the next call.
   std::span<const TensorRef> Prepare(std::span<const TensorRef> inputs);
-  // Runs on the inputs given to the last Prepare (any strides; copied when they are not the plan's).
-  // `outputs` carry the data pointers, in the layout that Prepare returned; none may overlap an input.
+  // Runs on the inputs given to the last Prepare (any strides; copied when they are not the
+  // plan's). `outputs` carry the data pointers, in the layout that Prepare returned; none may
+  // overlap an input.
   void Run(std::span<const TensorRef> inputs, std::span<std::byte* const> outputs);
 
  private:
