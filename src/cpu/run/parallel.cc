@@ -1,0 +1,33 @@
+#include "cpu/run/parallel.h"
+
+#include <exception>
+
+#include <omp.h>
+
+namespace stator {
+
+int NumThreads() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
+
+void RunParallel(int64_t num_tasks, RangeFn fn, void* context) {
+  if (num_tasks <= 0) return;
+  int num_threads = num_tasks == 1 ? 1 : NumThreads();
+  if (num_threads == 1) {
+    fn(context, 0, num_tasks);
+    return;
+  }
+  std::exception_ptr error;
+#pragma omp parallel num_threads(num_threads)
+  {
+    int64_t thread = omp_get_thread_num(), team = omp_get_num_threads();
+    int64_t begin = num_tasks * thread / team, end = num_tasks * (thread + 1) / team;
+    try {
+      if (begin < end) fn(context, begin, end);
+    } catch (...) {
+#pragma omp critical
+      if (error == nullptr) error = std::current_exception();
+    }
+  }
+  if (error != nullptr) std::rethrow_exception(error);
+}
+
+}  // namespace stator

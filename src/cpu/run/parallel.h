@@ -1,0 +1,35 @@
+// Threads of the CPU engine: OpenMP regions, each split into one range of tasks per thread.
+//
+// We keep no threads of our own. libstator, oneDNN and torch all use GNU OpenMP, and one copy of it
+// serves a process (parallel.cc says why), so all three run on the same pool: as many threads as
+// torch.get_num_threads() says, none of them spinning against another pool.
+// Invariant: a region uses either one thread or all of NumThreads(). GNU OpenMP ends the threads
+// that a smaller team does not need and creates them again for the next one.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace stator {
+
+// Threads that a parallel region opened by the calling thread gets; 1 inside a region.
+int NumThreads();
+
+using RangeFn = void (*)(void* context, int64_t begin, int64_t end);
+// ParallelFor without its template.
+void RunParallel(int64_t num_tasks, RangeFn fn, void* context);
+
+// Calls fn(begin, end) on each thread that has tasks, for disjoint ranges that cover [0, num_tasks)
+// and differ in length by one at most; on the calling thread alone for one task or one thread. An
+// exception of `fn` reaches the caller, the first when there are several.
+template <typename Fn>
+void ParallelFor(int64_t num_tasks, Fn&& fn) {
+  using Body = std::remove_reference_t<Fn>;
+  RunParallel(
+      num_tasks,
+      [](void* context, int64_t begin, int64_t end) { (*static_cast<Body*>(context))(begin, end); },
+      const_cast<std::remove_const_t<Body>*>(std::addressof(fn)));
+}
+
+}  // namespace stator
