@@ -35,6 +35,17 @@ std::vector<Tactic> SelectTactics(const Placement& placement, const TacticProvid
   return tactics;
 }
 
+// The stages that a compilation may start at or stop after, in order.
+int StageIndex(std::string_view name) {
+  constexpr std::string_view kStages[] = {"passes", "fuse", "emit"};
+  auto it = std::find(std::begin(kStages), std::end(kStages), name);
+  if (it == std::end(kStages)) {
+    Fail(ErrorKind::kInvalidArgument, "there is no stage `{}`: expected passes, fuse or emit",
+         name);
+  }
+  return static_cast<int>(it - std::begin(kStages));
+}
+
 // passes -> fuse -> place -> select -> emit, for a graph of supported ops. `stop_after` names a
 // stage whose text is wanted instead of a plan.
 struct SegmentResult {
@@ -44,15 +55,20 @@ struct SegmentResult {
 SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingCache& cache,
                              StageGate& gate, std::string_view stop_after = {}) {
   const CpuTactics& target = GetCpuTactics();
+  int first_stage = StageIndex(options.start_at);
 
-  gate.Run(
-      "passes", [&] { RunPasses(graph, AllPasses()); }, [&] { return PrintGraph(graph); });
+  if (first_stage <= StageIndex("passes")) {
+    gate.Run(
+        "passes", [&] { RunPasses(graph, AllPasses()); }, [&] { return PrintGraph(graph); });
+  }
   if (stop_after == "passes") return {.plan = nullptr, .text = PrintGraph(graph)};
 
-  Graph kernels;
-  gate.Run(
-      "fuse", [&] { kernels = Fuse(graph, {.can_run = CanRunOnCpu}); },
-      [&] { return PrintGraph(kernels); });
+  Graph kernels = graph;
+  if (first_stage <= StageIndex("fuse")) {
+    gate.Run(
+        "fuse", [&] { kernels = Fuse(graph, {.can_run = CanRunOnCpu}); },
+        [&] { return PrintGraph(kernels); });
+  }
   if (stop_after == "fuse") return {.plan = nullptr, .text = PrintGraph(kernels)};
 
   Placement placement;
@@ -140,7 +156,10 @@ std::shared_ptr<const Plan> CompileGraph(Graph graph, const CompileOptions& opti
                                          std::vector<StageTime>* stages) {
   std::vector<StageTime> own_stages;
   StageGate gate(stages != nullptr ? *stages : own_stages);
-  Partitioning partitioning = PartitionGraph(graph, MakePartitionOptions(options));
+  Partitioning partitioning;
+  if (options.start_at == "passes") {  // later stages' graphs have no nodes for torch
+    partitioning = PartitionGraph(graph, MakePartitionOptions(options));
+  }
   if (!partitioning.fallbacks.empty()) {
     const Fallback& fallback = partitioning.fallbacks.front();
     throw Error(ErrorKind::kUnsupported,
@@ -155,9 +174,9 @@ std::shared_ptr<const Plan> CompileGraph(Graph graph, const CompileOptions& opti
 }
 
 std::string CompileGraphUntil(Graph graph, const CompileOptions& options, std::string_view stage) {
-  if (stage != "passes" && stage != "fuse" && stage != "emit") {
-    Fail(ErrorKind::kInvalidArgument, "there is no stage `{}`: expected passes, fuse or emit",
-         stage);
+  if (StageIndex(stage) < StageIndex(options.start_at)) {
+    Fail(ErrorKind::kInvalidArgument, "cannot stop after {}, which is before {}", stage,
+         options.start_at);
   }
   std::vector<StageTime> stages;
   StageGate gate(stages);

@@ -27,6 +27,8 @@ struct CompileOptions {
   bool pass_through_build_failures = false;  // raise, instead of leaving the segment to torch
   int optimization_level = 3;  // 0: first valid tactic, no timing ... 5: time them all
   std::string timing_cache;    // file of measured tactics; empty: none
+  // The first stage to run: "passes"; or "fuse" or "emit", for a graph that the ones before made.
+  std::string start_at = "passes";
 };
 
 struct Part {
