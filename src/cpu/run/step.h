@@ -34,6 +34,10 @@ class PreparedStep {
   // Makes anew what was derived from constants; they have the same pointers and new content. Called
   // with no Run in flight.
   virtual void Refit() {}
+  // Whether Run reads the constant `input` where it lies; false when a packed copy stands for it.
+  virtual bool Reads(int /*input*/) const { return true; }
+  // Bytes of packed copies held.
+  virtual int64_t packed_bytes() const { return 0; }
 };
 
 // What a step is prepared from. `step` and constants' data outlive the prepared step; the rest is
@@ -54,6 +58,13 @@ std::unique_ptr<PreparedStep> PreparePointwise(const StepSite& site);
 std::unique_ptr<PreparedStep> PrepareRowwise(const StepSite& site);
 // Pointwise nodes, then one reduction over any axes.
 std::unique_ptr<PreparedStep> PrepareReduce(const StepSite& site);
+// matmul or conv, with its epilogue.
+std::unique_ptr<PreparedStep> PrepareGemm(const StepSite& site);
+std::unique_ptr<PreparedStep> PrepareConv(const StepSite& site);
+// attention, any strides.
+std::unique_ptr<PreparedStep> PrepareAttention(const StepSite& site);
+// One pooling node; row-major and channels-last tensors are fast.
+std::unique_ptr<PreparedStep> PreparePool(const StepSite& site);
 // output = input, dims equal, any strides.
 std::unique_ptr<PreparedStep> PrepareCopy(const StepSite& site);
 // embedding or index_select. Run raises InvalidArgument for an index outside its range.
