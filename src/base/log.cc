@@ -2,9 +2,10 @@
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 
-#include <cstdlib>
 #include <mutex>
 #include <set>
+
+#include "base/knobs.h"
 
 namespace stator {
 
@@ -12,8 +13,7 @@ spdlog::logger& Log() {
   static std::shared_ptr<spdlog::logger> logger = [] {
     auto made = std::make_shared<spdlog::logger>(
         "stator", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
-    const char* level = std::getenv("STATOR_LOG");
-    made->set_level(level != nullptr ? spdlog::level::from_str(level) : spdlog::level::warn);
+    made->set_level(spdlog::level::from_str(GetKnob("STATOR_LOG")));
     made->set_pattern("%^stator %l%$: %v");
     return made;
   }();

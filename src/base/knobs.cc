@@ -1,0 +1,58 @@
+#include "base/knobs.h"
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace stator {
+namespace {
+
+constexpr Knob kKnobs[] = {
+    {"STATOR_DUMP", "", "folder that takes the text of each pass and stage; unset: no dumps"},
+    {"STATOR_FUEL", "-1", "how many rewrites the passes of a graph may make; negative: no bound"},
+    {"STATOR_LOG", "warn", "lowest level logged: trace, debug, info, warn, error, off"},
+};
+
+}  // namespace
+
+std::span<const Knob> AllKnobs() { return kKnobs; }
+
+std::string GetKnob(std::string_view name) {
+  auto it = std::find_if(std::begin(kKnobs), std::end(kKnobs),
+                         [&](const Knob& knob) { return knob.name == name; });
+  STATOR_CHECK(it != std::end(kKnobs), "there is no knob `{}`", name);
+  const char* value = std::getenv(it->name.data());
+  return value != nullptr && *value != '\0' ? value : std::string(it->fallback);
+}
+
+int64_t GetIntKnob(std::string_view name) {
+  std::string text = GetKnob(name);
+  int64_t value = 0;
+  const char* end = text.data() + text.size();
+  auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || rest != end) {
+    Fail(ErrorKind::kInvalidArgument, "{} is `{}`, expected an integer", name, text);
+  }
+  return value;
+}
+
+void DumpText(std::string_view name, const std::function<std::string()>& text) {
+  std::string folder = GetKnob("STATOR_DUMP");
+  if (folder.empty()) return;
+  static std::atomic<int> count = 0;
+  std::filesystem::path path =
+      std::filesystem::path(folder) / fmt::format("{:04}_{}.txt", count++, name);
+  std::error_code ignored;  // the open below reports what is wrong
+  std::filesystem::create_directories(folder, ignored);
+  std::ofstream file(path);
+  file << text();
+  if (!file) WarnOnce(fmt::format("dumps are lost: {} cannot be written", path.string()));
+}
+
+}  // namespace stator
