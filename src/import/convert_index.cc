@@ -1,0 +1,266 @@
+// Converters of ops that move elements by indices, join tensors or repeat them.
+#include <algorithm>
+
+#include "import/conversion.h"
+
+namespace stator {
+namespace {
+
+using Values = std::vector<ValueId>;
+
+void RequireIndexDType(const Conversion& c, ValueId index) {
+  DType dtype = c.type(index).dtype;
+  c.Require(dtype != DType::kBool && dtype != DType::kUInt8,
+            "a boolean index makes an output whose size only the data tells");
+  c.Require(dtype == DType::kInt64 || dtype == DType::kInt32, "an index of 8 or 16 bits");
+}
+
+Values ConvertEmbedding(Conversion& c, std::string_view) {
+  return {c.Add("embedding", {c.Tensor("weight"), c.Tensor("indices")})};
+}
+
+Values ConvertGather(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), index = c.Tensor("index");
+  c.Require(c.type(self).rank() > 0 && c.type(index).rank() > 0, "gather of a number");
+  int dim = c.DimIndex("dim", c.type(self).rank());
+  return {c.Add("gather", {self, index}, {{"dim", Dim(dim)}})};
+}
+
+Values ConvertIndexSelect(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), index = c.Tensor("index");
+  c.Require(c.type(self).rank() > 0, "index_select of a number");
+  int dim = c.DimIndex("dim", c.type(self).rank());
+  if (c.type(index).rank() == 0) index = c.Reshape(index, {Dim(1)});
+  return {c.Add("index_select", {self, index}, {{"dim", Dim(dim)}})};
+}
+
+// Advanced indexing; `indices` holds one index or none per leading dim.
+Values ConvertIndex(Conversion& c, std::string_view) {
+  Values inputs = {c.Tensor("self")};
+  for (ValueId index : c.Tensors("indices")) {
+    if (index.valid()) RequireIndexDType(c, index);
+    inputs.push_back(index);
+  }
+  while (inputs.size() > 1 && !inputs.back().valid()) inputs.pop_back();
+  return {inputs.size() == 1 ? inputs[0] : c.Add("index", std::move(inputs))};
+}
+
+// An index that may be negative, as one that is not.
+ValueId WrapIndices(Conversion& c, ValueId index, const Dim& size) {
+  DType dtype = c.type(index).dtype;
+  Scalar scalar = {.kind = Scalar::Kind::kInt, .number = 0, .size = size};
+  ValueId wrapped = c.Add("add", {index, c.Literal(dtype, scalar)});
+  return c.Add("where", {c.Add("lt", {index, c.Literal(dtype, 0)}), wrapped, index});
+}
+
+// self with the slices of `dim` at index[N] replaced by those of `source`, which broadcasts.
+ValueId WriteSlices(Conversion& c, ValueId self, int dim, ValueId index, ValueId source) {
+  Dims dims = c.type(self).dims;
+  Dims column(dims.size(), Dim(1));
+  column.at(dim) = dims.at(dim) = c.type(index).dims.at(0);
+  index = c.Expand(c.Reshape(index, column), dims);
+  return c.Add("scatter", {self, index, c.Expand(source, dims)}, {{"dim", Dim(dim)}});
+}
+
+// self[mask] = value, for a mask over the leading dims and one value.
+ValueId WriteMasked(Conversion& c, ValueId self, ValueId mask, ValueId value) {
+  c.Require(c.type(value).num_elements() == Dim(1),
+            "index_put of several values by a boolean mask");
+  Dims dims = c.type(mask).dims;
+  dims.resize(std::max(dims.size(), c.type(self).dims.size()), Dim(1));
+  return c.Add("where", {c.Reshape(mask, dims), c.Reshape(value, {}), self});
+}
+
+// self[index] = values along one dim, or by a mask.
+Values ConvertIndexPut(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), values = c.Cast(c.Tensor("values"), c.type(self).dtype);
+  c.Require(!c.Bool("accumulate", false), "index_put that accumulates");
+  Values indices = c.Tensors("indices");
+  auto is_index = [](ValueId id) { return id.valid(); };
+  c.Require(std::count_if(indices.begin(), indices.end(), is_index) == 1,
+            "index_put with several indices");
+  int dim =
+      static_cast<int>(std::find_if(indices.begin(), indices.end(), is_index) - indices.begin());
+  ValueId index = indices[dim];
+  if (dim == 0 && c.type(index).dtype == DType::kBool) {
+    return {WriteMasked(c, self, index, values)};
+  }
+  RequireIndexDType(c, index);
+  c.Require(c.type(index).rank() == 1, "index_put by an index that is not 1-d");
+  index = WrapIndices(c, index, c.type(self).dims.at(dim));
+  return {WriteSlices(c, self, dim, index, values)};
+}
+
+Values ConvertIndexCopy(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), index = c.Tensor("index"), source = c.Tensor("source");
+  c.Require(c.type(self).rank() > 0 && c.type(index).rank() == 1 &&
+                c.type(source).rank() == c.type(self).rank(),
+            "index_copy of numbers");
+  int dim = c.DimIndex("dim", c.type(self).rank());
+  return {WriteSlices(c, self, dim, index, source)};
+}
+
+// scatter.src and scatter.value.
+Values ConvertScatter(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), index = c.Tensor("index");
+  c.Require(c.type(self).rank() > 0 && c.type(index).rank() > 0, "scatter into a number");
+  int dim = c.DimIndex("dim", c.type(self).rank());
+  ValueId source = c.Has("src")
+                       ? c.Tensor("src")
+                       : c.Full(c.type(index).dims, c.type(self).dtype, c.GetScalar("value"));
+  return {c.Add("scatter", {self, index, source}, {{"dim", Dim(dim)}})};
+}
+
+// ---- a slice replaced
+// self with [start, end) of `dim` replaced by `source`.
+ValueId ReplaceRange(Conversion& c, ValueId self, int dim, const Dim& start, const Dim& end,
+                     ValueId source) {
+  const Dim size = c.type(self).dims.at(dim);
+  Values parts;
+  if (!(start == Dim(0))) parts.push_back(c.Slice(self, dim, 0, start));
+  parts.push_back(c.Cast(source, c.type(self).dtype));
+  if (!(end == size)) parts.push_back(c.Slice(self, dim, end, size));
+  return parts.size() == 1 ? parts[0] : c.Add("concat", std::move(parts), {{"dim", Dim(dim)}});
+}
+
+Values ConvertSliceScatter(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), source = c.Tensor("src");
+  int dim = c.DimIndex("dim", c.type(self).rank(), 0);
+  c.Require(c.Int("step", 1) == 1, "slice_scatter with a step");
+  const Dim size = c.type(self).dims.at(dim);
+  Dim start = c.Bound("start", 0);
+  c.Require(start.is_static() && size.is_static(), "slice_scatter at a symbolic place");
+  int64_t first = start.value() < 0 ? start.value() + size.value() : start.value();
+  first = std::clamp<int64_t>(first, 0, size.value());
+  Dim end = Dim(first) + c.type(source).dims.at(dim);
+  return {ReplaceRange(c, self, dim, first, end, source)};
+}
+
+Values ConvertSelectScatter(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  int dim = c.DimIndex("dim", c.type(self).rank());
+  Dim index = c.Size("index");
+  if (index.is_static() && index.value() < 0) index = index + c.type(self).dims.at(dim);
+  return {ReplaceRange(c, self, dim, index, index + Dim(1), c.Unsqueeze(c.Tensor("src"), dim))};
+}
+
+// ---- joins
+// cat promotes dtypes, and skips 1-d tensors without elements whatever the rank of the others.
+Values ConvertConcat(Conversion& c, std::string_view) {
+  DType dtype = c.output_type().dtype;
+  int rank = c.output_type().rank();
+  Values parts;
+  for (ValueId part : c.Tensors("tensors")) {
+    bool legacy_empty = rank != 1 && c.type(part).dims == Dims{Dim(0)};
+    if (!legacy_empty) parts.push_back(c.Cast(part, dtype));
+  }
+  c.Require(!parts.empty(), "cat of nothing");
+  int dim = c.DimIndex("dim", rank, 0);
+  return {parts.size() == 1 ? parts[0] : c.Add("concat", std::move(parts), {{"dim", Dim(dim)}})};
+}
+
+Values ConvertStack(Conversion& c, std::string_view) {
+  int dim = c.DimIndex("dim", c.output_type().rank(), 0);
+  Values parts;
+  for (ValueId part : c.Tensors("tensors")) {
+    parts.push_back(c.Unsqueeze(c.Cast(part, c.output_type().dtype), dim));
+  }
+  return {c.Add("concat", std::move(parts), {{"dim", Dim(dim)}})};
+}
+
+// ---- repeats
+// repeat and tile: a dim of size n, repeated r times, is [r, n] expanded and merged.
+Values ConvertRepeat(Conversion& c, std::string_view argument) {
+  ValueId self = c.Tensor("self");
+  Dims repeats = c.Sizes(argument), dims = c.type(self).dims;
+  while (repeats.size() < dims.size()) repeats.insert(repeats.begin(), Dim(1));
+  while (dims.size() < repeats.size()) dims.insert(dims.begin(), Dim(1));
+  Dims split, expanded, merged;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    split.insert(split.end(), {Dim(1), dims[i]});
+    expanded.insert(expanded.end(), {repeats[i], dims[i]});
+    merged.push_back(repeats[i] * dims[i]);
+  }
+  return {c.Reshape(c.Expand(c.Reshape(self, split), expanded), merged)};
+}
+
+// repeat_interleave by a number: each element r times in a row.
+Values ConvertRepeatInterleave(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  if (!c.Has("dim")) self = c.Reshape(self, {c.type(self).num_elements()});
+  int dim = c.DimIndex("dim", c.type(self).rank(), 0);
+  c.Require(c.type(self).rank() > 0, "repeat_interleave of a number");
+  Dims dims = c.type(self).dims, merged = dims;
+  Dim repeats = c.Size("repeats");
+  dims.insert(dims.begin() + dim + 1, repeats);
+  merged[dim] = merged[dim] * repeats;
+  return {c.Reshape(c.Expand(c.Unsqueeze(self, dim + 1), dims), merged)};
+}
+
+// roll: the last `shift` slices go to the front.
+Values ConvertRoll(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  const Dims result = c.type(self).dims;
+  std::vector<int64_t> shifts = c.Ints("shifts");
+  std::vector<int64_t> dims = c.Has("dims") ? c.Ints("dims") : std::vector<int64_t>{};
+  if (dims.empty()) {
+    self = c.Reshape(self, {c.type(self).num_elements()});
+    dims = {0};
+  }
+  c.Require(dims.size() == shifts.size(), "roll with lists of different lengths");
+  for (size_t i = 0; i < dims.size(); ++i) {
+    int dim = WrapDim(dims[i], c.type(self).rank());
+    const Dim size = c.type(self).dims.at(dim);
+    c.Require(size.is_static(), "roll of a symbolic size");
+    if (size.value() == 0) continue;
+    Dim cut = Mod(Dim(-shifts[i]), size);
+    if (cut == Dim(0)) continue;
+    self = c.Add("concat", {c.Slice(self, dim, cut, size), c.Slice(self, dim, 0, cut)},
+                 {{"dim", Dim(dim)}});
+  }
+  return {c.Reshape(self, result)};
+}
+
+Values ConvertFlip(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  std::vector<int> axes;
+  for (int64_t dim : c.Ints("dims")) axes.push_back(WrapDim(dim, c.type(self).rank()));
+  if (c.type(self).rank() == 0) return {self};
+  return {c.Add("flip", {self}, {{"axes", ToDims(axes)}})};
+}
+
+Values ConvertTriangle(Conversion& c, std::string_view op) {
+  return {c.Add(op, {c.Tensor("self")}, {{"diagonal", Dim(c.Int("diagonal", 0))}})};
+}
+
+constexpr Converter kRows[] = {
+    {"aten.embedding.default", ConvertEmbedding},
+    {"aten.gather.default", ConvertGather},
+    {"aten.index_select.default", ConvertIndexSelect},
+    {"aten.index.Tensor", ConvertIndex},
+    {"aten._unsafe_index.Tensor", ConvertIndex},
+    {"aten.index_put.default", ConvertIndexPut},
+    {"aten._unsafe_index_put.default", ConvertIndexPut},
+    {"aten.index_copy.default", ConvertIndexCopy},
+    {"aten.scatter.src", ConvertScatter},
+    {"aten.scatter.value", ConvertScatter},
+    {"aten.slice_scatter.default", ConvertSliceScatter},
+    {"aten.select_scatter.default", ConvertSelectScatter},
+    {"aten.cat.default", ConvertConcat},
+    {"aten.concat.default", ConvertConcat},
+    {"aten.concatenate.default", ConvertConcat},
+    {"aten.stack.default", ConvertStack},
+    {"aten.repeat.default", ConvertRepeat, "repeats"},
+    {"aten.tile.default", ConvertRepeat, "dims"},
+    {"aten.repeat_interleave.self_int", ConvertRepeatInterleave},
+    {"aten.roll.default", ConvertRoll},
+    {"aten.flip.default", ConvertFlip},
+    {"aten.tril.default", ConvertTriangle, "tril"},
+    {"aten.triu.default", ConvertTriangle, "triu"},
+};
+
+}  // namespace
+
+std::span<const Converter> IndexConverters() { return kRows; }
+
+}  // namespace stator

@@ -1,0 +1,101 @@
+// Converters of normalisations. Mixed dtypes (16-bit input, float32 statistics) are computed in the
+// wider one and cast back, as torch does.
+#include <limits>
+
+#include "import/conversion.h"
+
+namespace stator {
+namespace {
+
+using Values = std::vector<ValueId>;
+
+// op(inputs...) in the widest dtype of the inputs, in the dtype of the first.
+ValueId AddNorm(Conversion& c, std::string_view op, std::initializer_list<ValueId> inputs,
+                Attrs attrs) {
+  DType wide = WidestDType(c, inputs), dtype = c.type(*inputs.begin()).dtype;
+  Values casted;
+  for (ValueId input : inputs) casted.push_back(input.valid() ? c.Cast(input, wide) : input);
+  return c.Cast(c.Add(op, std::move(casted), std::move(attrs)), dtype);
+}
+
+// Outputs after the first (saved statistics) are not computed.
+Values FirstOf(const Conversion& c, ValueId value) {
+  Values values(std::max(c.num_outputs(), 1));
+  values[0] = value;
+  return values;
+}
+
+Dim NumNormalisedDims(const Conversion& c) {
+  return static_cast<int64_t>(c.Sizes("normalized_shape").size());
+}
+
+Values ConvertLayerNorm(Conversion& c, std::string_view) {
+  return FirstOf(
+      c, AddNorm(c, "layer_norm", {c.Tensor("input"), c.FindTensor("weight"), c.FindTensor("bias")},
+                 {{"num_dims", NumNormalisedDims(c)}, {"eps", c.Float("eps", 1e-5)}}));
+}
+
+Values ConvertRmsNorm(Conversion& c, std::string_view) {
+  ValueId input = c.Tensor("input");
+  DType dtype = c.type(input).dtype;
+  bool wide = dtype == DType::kFloat32 || dtype == DType::kFloat64;
+  c.Require(c.Has("eps") || wide, "rms_norm of a 16-bit float without eps");
+  double eps = c.Float("eps", dtype == DType::kFloat64 ? std::numeric_limits<double>::epsilon()
+                                                       : std::numeric_limits<float>::epsilon());
+  return FirstOf(c, AddNorm(c, "rms_norm", {input, c.FindTensor("weight")},
+                            {{"num_dims", NumNormalisedDims(c)}, {"eps", eps}}));
+}
+
+Values ConvertGroupNorm(Conversion& c, std::string_view groups) {
+  return FirstOf(
+      c, AddNorm(c, "group_norm", {c.Tensor("input"), c.FindTensor("weight"), c.FindTensor("bias")},
+                 {{"groups", Dim(c.Int(groups))}, {"eps", c.Float("eps", 1e-5)}}));
+}
+
+ValueId AddBatchNorm(Conversion& c) {
+  ValueId mean = c.FindTensor("running_mean"), var = c.FindTensor("running_var");
+  c.Require(mean.valid() && var.valid(), "batch_norm without running statistics");
+  return AddNorm(c, "batch_norm",
+                 {c.Tensor("input"), c.FindTensor("weight"), c.FindTensor("bias"), mean, var},
+                 {{"eps", c.Has("epsilon") ? c.Float("epsilon") : c.Float("eps", 1e-5)}});
+}
+
+// `training` names the argument that must be false; empty for overloads that never train.
+Values ConvertBatchNorm(Conversion& c, std::string_view training) {
+  c.Require(training.empty() || !c.Bool(training),
+            "batch_norm in training updates its running statistics: call model.eval() first");
+  return FirstOf(c, AddBatchNorm(c));
+}
+
+// Each channel of each sample is a group of its own.
+Values ConvertInstanceNorm(Conversion& c, std::string_view) {
+  if (!c.Bool("use_input_stats")) return {AddBatchNorm(c)};
+  c.Require(!c.Has("running_mean"), "instance_norm that updates running statistics");
+  ValueId input = c.Tensor("input");
+  c.Require(c.type(input).rank() >= 2 && c.type(input).dims[1].is_static(),
+            "instance_norm of a symbolic number of channels");
+  return {AddNorm(c, "group_norm", {input, c.FindTensor("weight"), c.FindTensor("bias")},
+                  {{"groups", c.type(input).dims[1]}, {"eps", c.Float("eps", 1e-5)}})};
+}
+
+constexpr Converter kRows[] = {
+    {"aten.layer_norm.default", ConvertLayerNorm},
+    {"aten.native_layer_norm.default", ConvertLayerNorm},
+    {"aten.rms_norm.default", ConvertRmsNorm},
+    {"aten._fused_rms_norm.default", ConvertRmsNorm},
+    {"aten.group_norm.default", ConvertGroupNorm, "num_groups"},
+    {"aten.native_group_norm.default", ConvertGroupNorm, "group"},
+    {"aten.instance_norm.default", ConvertInstanceNorm},
+    {"aten.batch_norm.default", ConvertBatchNorm, "training"},
+    {"aten.native_batch_norm.default", ConvertBatchNorm, "training"},
+    {"aten._native_batch_norm_legit.default", ConvertBatchNorm, "training"},
+    {"aten.cudnn_batch_norm.default", ConvertBatchNorm, "training"},
+    {"aten._native_batch_norm_legit_no_training.default", ConvertBatchNorm},
+    {"aten._batch_norm_no_update.default", ConvertBatchNorm},
+};
+
+}  // namespace
+
+std::span<const Converter> NormConverters() { return kRows; }
+
+}  // namespace stator
