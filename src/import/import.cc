@@ -1,0 +1,695 @@
+// The walk over an FX graph: each node becomes ops by its converter, or an opaque `torch` node.
+//
+// In:  a parsed program (schema.h).
+// Out: a Graph in SSA; what became of each FX node, input and output.
+// Invariant: a converted value has the dtype and sizes that torch recorded for it; a node whose
+// conversion disagrees is left to torch whole, and what its converter had added is erased.
+#include "import/import.h"
+
+#include <algorithm>
+#include <climits>
+#include <functional>
+
+#include "base/error.h"
+#include "import/aliases.h"
+#include "import/conversion.h"
+#include "import/functionalize.h"
+#include "import/importer.h"
+#include "ir/op_def.h"
+#include "ir/rewriter.h"
+
+namespace stator {
+namespace {
+
+using schema::Argument;
+using schema::TensorMeta;
+using Kind = Argument::Kind;
+
+void ForEachTensor(const Argument& arg, const std::function<void(const std::string&)>& fn) {
+  if (arg.kind == Kind::kTensor) fn(arg.name);
+  for (const std::string& name : arg.names) {
+    if (!name.empty()) fn(name);
+  }
+}
+
+void ForEachSize(const Argument& arg, const std::function<void(const std::string&)>& fn) {
+  for (const Argument::Size& size : arg.sizes) {
+    if (!size.name.empty()) fn(size.name);
+  }
+}
+
+class Importer {
+ public:
+  Importer(const schema::Program& program, const WeightData& weights,
+           const std::set<std::string>& state_names)
+      : program_(program),
+        weights_(weights),
+        state_names_(state_names),
+        graph_(result_.graph),
+        state_{.graph = graph_, .sizes = {}, .scalars = {}},
+        names_(graph_, FindLastUses()) {}
+
+  ImportedGraph Import() {
+    device_ = FindMainDevice();
+    for (size_t i = 0; i < program_.inputs.size(); ++i) {
+      ImportInput(program_.inputs[i], program_.graph.inputs[i]);
+    }
+    for (index_ = 0; index_ < static_cast<int>(program_.graph.nodes.size()); ++index_) {
+      ImportNode(program_.graph.nodes[index_]);
+    }
+    ImportOutputs();
+    AddSymbols();
+    result_.sizes = state_.sizes;
+    return std::move(result_);
+  }
+
+ private:
+  // ---- metadata
+  const TensorMeta& Meta(const std::string& name) const {
+    auto it = program_.graph.tensors.find(name);
+    if (it == program_.graph.tensors.end()) {
+      Fail(ErrorKind::kCorruptFile, "tensor `{}` has no entry in tensor_values", name);
+    }
+    return it->second;
+  }
+
+  // Why a tensor cannot be a value of ours; empty when it can.
+  std::string FindMetaReason(const TensorMeta& meta) const {
+    if (!schema::FindScalarType(meta.scalar_type)) {
+      return "dtype " + schema::ScalarTypeName(meta.scalar_type);
+    }
+    if (meta.layout != schema::kStridedLayout) return "a tensor that is not strided";
+    for (const schema::SymInt& size : meta.sizes) {
+      if (!size.unknown.empty()) return "the size " + size.unknown;
+    }
+    if (meta.device != "cpu" && meta.device != "cuda") return "a tensor on device " + meta.device;
+    if (DeviceName(meta) != device_) {
+      return "a tensor on " + DeviceName(meta) + " in a program on " + device_;
+    }
+    return {};
+  }
+
+  // The type of a value; a placeholder of bytes for one that FindMetaReason objects to.
+  TensorType MetaType(const TensorMeta& meta) const {
+    TensorType type;
+    std::optional<DType> dtype = schema::FindScalarType(meta.scalar_type);
+    type.dtype = dtype.value_or(DType::kUInt8);
+    for (const schema::SymInt& size : meta.sizes) {
+      type.dims.push_back(size.unknown.empty() ? size.dim : Dim(0));
+    }
+    if (!dtype) type.dims.push_back(Dim(schema::ScalarTypeSize(meta.scalar_type)));
+    return type;
+  }
+
+  static std::string DeviceName(const TensorMeta& meta) {
+    return meta.device_index > 0 ? fmt::format("{}:{}", meta.device, meta.device_index)
+                                 : meta.device;
+  }
+
+  // The device of most inputs; of the first node without inputs.
+  std::string FindMainDevice() const {
+    std::map<std::string, int> counts;
+    auto count = [&](const std::string& name) { ++counts[DeviceName(Meta(name))]; };
+    for (const Argument& input : program_.graph.inputs) ForEachTensor(input, count);
+    for (const schema::Node& node : program_.graph.nodes) {
+      if (!counts.empty()) break;
+      for (const Argument& output : node.outputs) ForEachTensor(output, count);
+    }
+    auto most = std::max_element(counts.begin(), counts.end(),
+                                 [](auto& a, auto& b) { return a.second < b.second; });
+    return most == counts.end() ? "cpu" : most->first;
+  }
+
+  std::map<std::string, int, std::less<>> FindLastUses() const {
+    std::map<std::string, int, std::less<>> uses;
+    int index = 0;
+    for (const schema::Node& node : program_.graph.nodes) {
+      for (const schema::NamedArgument& input : node.inputs) {
+        ForEachTensor(input.arg, [&](const std::string& name) { uses[name] = index; });
+      }
+      ++index;
+    }
+    for (const schema::OutputSpec& output : program_.outputs) {
+      ForEachTensor(output.arg, [&](const std::string& name) { uses[name] = INT_MAX; });
+    }
+    return uses;
+  }
+
+  void Bind(const std::string& name, ValueId value) {
+    if (!result_.values.emplace(name, value).second) {
+      Fail(ErrorKind::kCorruptFile, "tensor `{}` is defined twice", name);
+    }
+    Value& v = graph_.mutable_value(value);
+    if (v.kind == ValueKind::kNode && v.name.empty()) v.name = name;
+  }
+
+  // ---- inputs
+  void ImportInput(const schema::InputSpec& spec, const Argument& arg) {
+    using SpecKind = schema::InputSpec::Kind;
+    ImportedInput input;
+    if (arg.kind == Kind::kTensor) {
+      ImportTensorInput(spec, arg.name, input);
+    } else if (arg.kind == Kind::kSymInt) {
+      input.kind = ImportedInput::Kind::kSize;
+      input.name = arg.sizes[0].name;
+      input.size = arg.sizes[0].integer;
+      if (!input.name.empty()) {
+        DefineSize(input.name);
+        auto it = state_.sizes.find(input.name);
+        if (it != state_.sizes.end()) input.size = it->second;
+      }
+    } else {
+      bool constant = spec.kind == SpecKind::kConstant || arg.kind != Kind::kOther;
+      input.kind = constant ? ImportedInput::Kind::kConstant : ImportedInput::Kind::kOther;
+      input.name = spec.name;
+    }
+    result_.inputs.push_back(std::move(input));
+  }
+
+  void ImportTensorInput(const schema::InputSpec& spec, const std::string& name,
+                         ImportedInput& input) {
+    const TensorMeta& meta = Meta(name);
+    if (std::string reason = FindMetaReason(meta); !reason.empty()) foreign_[name] = reason;
+    TensorType type = MetaType(meta);
+    input.name = name;
+    if (spec.kind == schema::InputSpec::Kind::kWeight) {
+      input.weight = spec.weight;
+      weight_inputs_[spec.weight] = name;
+      ConstantData data = FindWeightData(name, spec.weight, type);
+      bool state = state_names_.contains(name);
+      input.kind = state ? ImportedInput::Kind::kState : ImportedInput::Kind::kWeight;
+      input.value = state ? graph_.AddInput(name, type) : graph_.AddWeight(spec.weight, type, data);
+      if (state) input.data = data;
+    } else {
+      input.value = graph_.AddInput(name, type);
+    }
+    Bind(name, input.value);
+    names_.Define(name, input.value, /*input=*/true);
+  }
+
+  ConstantData FindWeightData(const std::string& name, const std::string& weight,
+                              const TensorType& type) const {
+    if (!IsStatic(type.dims)) {
+      Fail(ErrorKind::kCorruptFile, "weight `{}` has the symbolic size {}", weight,
+           type.ToString());
+    }
+    auto it = weights_.find(name);
+    if (it == weights_.end()) return {};
+    size_t expected = type.num_elements().value() * DTypeSize(type.dtype);
+    if (it->second.size != expected && !foreign_.contains(name)) {
+      Fail(ErrorKind::kCorruptFile, "weight `{}` has {} bytes where {} needs {}", weight,
+           it->second.size, type.ToString(), expected);
+    }
+    return it->second.size == expected ? it->second : ConstantData{};
+  }
+
+  // ---- sizes
+  void DefineSize(const std::string& name) {
+    auto it = program_.graph.sizes.find(name);
+    if (it != program_.graph.sizes.end() && it->second.unknown.empty()) {
+      state_.sizes[name] = it->second.dim;
+    }
+  }
+
+  // A sym_size node takes the size that the value has here, which may be spelled otherwise than
+  // torch spells it, so that sizes made from it fit those that type rules infer.
+  void DefineSizeOf(const std::string& name, ValueId tensor, int64_t dim) {
+    DefineSize(name);
+    const Dims& dims = graph_.type(tensor).dims;
+    if (dim < 0) dim += static_cast<int64_t>(dims.size());
+    if (dim < 0 || dim >= static_cast<int64_t>(dims.size())) return;
+    auto it = state_.sizes.find(name);
+    if (it == state_.sizes.end() || SameSize(it->second, dims[dim])) state_.sizes[name] = dims[dim];
+  }
+
+  // Whether two sizes agree for a spread of values of their symbols: they are the same function,
+  // spelled by torch and by a type rule.
+  bool SameSize(const Dim& a, const Dim& b) const {
+    if (a == b) return true;
+    if (a.is_static() && b.is_static()) return false;
+    std::set<std::string> symbols;
+    a.CollectSymbols(symbols);
+    b.CollectSymbols(symbols);
+    constexpr int64_t kSteps[] = {0, 1, 2, 3, 7, 10, 33, 100, 257, 1000, 4099};
+    for (int64_t step : kSteps) {
+      SymbolValues values;
+      int64_t salt = 1;
+      for (const std::string& symbol : symbols) {
+        auto range = program_.ranges.find(symbol);
+        int64_t min = range == program_.ranges.end() ? 0 : range->second.min;
+        int64_t max = range == program_.ranges.end() ? INT64_MAX : range->second.max;
+        values[symbol] = std::min<int64_t>(max, std::min<int64_t>(min, kMaxSample) + step * salt);
+        salt += 2;
+      }
+      try {
+        if (a.Eval(values) != b.Eval(values)) return false;
+      } catch (const Error&) {
+        return false;  // a division by zero
+      }
+    }
+    return true;
+  }
+
+  // ---- nodes
+  void ImportNode(const schema::Node& node) {
+    ImportedNode imported;
+    imported.name = node.name;
+    imported.target = NormalizeTarget(node.target);
+    imported.location = FindLocation(node.stack_trace);
+    Origin origin{.name = imported.name, .location = imported.location};
+
+    std::map<std::string, ValueId, std::less<>> tensors;
+    std::string reason;
+    for (const schema::NamedArgument& input : node.inputs) {
+      ForEachTensor(input.arg, [&](const std::string& name) {
+        NodeId last = LastNode();
+        ValueId value = names_.Read(name, origin);
+        for (NodeId id : NodesAfter(last)) imported.nodes.push_back(id);
+        tensors[name] = value;
+        imported.inputs.push_back({name, value});
+        if (auto it = foreign_.find(name); it != foreign_.end()) reason = it->second;
+      });
+      ForEachSize(input.arg, [&](const std::string& name) {
+        imported.inputs.push_back({name, ValueId{}});
+      });
+    }
+    std::vector<std::string> outputs;
+    for (const Argument& output : node.outputs) {
+      ForEachTensor(output, [&](const std::string& name) { outputs.push_back(name); });
+    }
+    for (const std::string& name : outputs) {
+      std::string why = FindMetaReason(Meta(name));
+      if (why.empty()) continue;
+      foreign_[name] = why;
+      if (reason.empty()) reason = why;
+    }
+
+    if (ImportSizeNode(node, imported, tensors)) {
+      result_.nodes.push_back(std::move(imported));
+      return;
+    }
+    NodeId last = LastNode();
+    Convert(node, origin, tensors, outputs, reason, imported);
+    for (NodeId id : NodesAfter(last)) imported.nodes.push_back(id);
+    result_.nodes.push_back(std::move(imported));
+  }
+
+  static std::string NormalizeTarget(std::string target) {
+    constexpr std::string_view kPrefix = "torch.ops.";
+    if (target.starts_with(kPrefix)) target.erase(0, kPrefix.size());
+    return target;
+  }
+
+  NodeId LastNode() const { return NodeId{graph_.num_node_slots() - 1}; }
+  std::vector<NodeId> NodesAfter(NodeId last) const {
+    std::vector<NodeId> nodes;
+    for (int i = last.index + 1; i < graph_.num_node_slots(); ++i) {
+      if (!graph_.node(NodeId{i}).erased) nodes.push_back(NodeId{i});
+    }
+    return nodes;
+  }
+
+  // Nodes that compute sizes or check them: no tensor comes out, so no op is needed.
+  bool ImportSizeNode(const schema::Node& node, ImportedNode& imported,
+                      const std::map<std::string, ValueId, std::less<>>& tensors) {
+    std::vector<std::string> sizes;
+    for (const Argument& output : node.outputs) {
+      ForEachSize(output, [&](const std::string& name) { sizes.push_back(name); });
+      if (output.kind == Kind::kTensor || output.kind == Kind::kTensors) return false;
+      // A number that is read from a tensor when the program runs.
+      if (output.kind == Kind::kOther && !tensors.empty()) return false;
+    }
+    bool check = imported.target.find("_assert") != std::string::npos ||
+                 imported.target.find("sym_constrain_range") != std::string::npos;
+    if (node.outputs.empty() && !check) return false;
+    for (const std::string& name : sizes) {
+      imported.outputs.push_back({name, ValueId{}});
+      if (imported.target == "aten.sym_size.int" && node.inputs.size() == 2 &&
+          node.inputs[0].arg.kind == Kind::kTensor) {
+        DefineSizeOf(name, tensors.at(node.inputs[0].arg.name), node.inputs[1].arg.integer);
+      } else if (tensors.empty()) {
+        DefineSizeExpression(name, imported.target, node);
+      } else if (imported.target.starts_with("aten.sym_")) {
+        DefineSize(name);
+      }  // else a number read from a tensor, which no one knows before the program runs
+    }
+    return sizes.empty() || tensors.empty() || imported.target.starts_with("aten.sym_");
+  }
+
+  // name = a op b, from the sizes at hand; or else what torch recorded.
+  void DefineSizeExpression(const std::string& name, const std::string& target,
+                            const schema::Node& node) {
+    DefineSize(name);
+    std::vector<Dim> args;
+    for (const schema::NamedArgument& input : node.inputs) {
+      const Argument& arg = input.arg;
+      if (arg.kind == Kind::kInt && std::abs(arg.integer / 2) < kMaxFactor) {
+        args.push_back(arg.integer);
+      } else if (arg.kind == Kind::kSymInt && !arg.sizes[0].name.empty()) {
+        auto it = state_.sizes.find(arg.sizes[0].name);
+        if (it == state_.sizes.end()) return;
+        args.push_back(it->second);
+      } else {
+        return;
+      }
+    }
+    if (args.size() != 2) return;
+    std::optional<Dim> value;
+    if (target == "_operator.add") value = args[0] + args[1];
+    if (target == "_operator.sub") value = args[0] - args[1];
+    if (target == "_operator.mul") value = args[0] * args[1];
+    if (target == "_operator.floordiv" && !(args[1] == Dim(0))) value = FloorDiv(args[0], args[1]);
+    auto it = state_.sizes.find(name);
+    bool known = it != state_.sizes.end();
+    if (value && known && SameSize(*value, it->second)) it->second = *value;
+  }
+
+  // Converts the node, or leaves it to torch for `reason` or for what its converter says; then
+  // binds its outputs.
+  void Convert(const schema::Node& node, const Origin& origin,
+               const std::map<std::string, ValueId, std::less<>>& tensors,
+               const std::vector<std::string>& outputs, std::string reason,
+               ImportedNode& imported) {
+    if (node.outputs.empty() && !tensors.empty()) {
+      Fail(ErrorKind::kUnsupported,
+           "node `{}` ({}) returns nothing, so it must change a tensor in a way that no op of ours "
+           "expresses; call program.run_decompositions() before saving",
+           origin.ToString(), imported.target);
+    }
+    const Converter* converter = FindConverter(imported.target);
+    std::string functional = imported.target;
+    bool in_place = converter == nullptr && FindFunctional(functional);
+    if (in_place) converter = FindConverter(functional);
+
+    std::vector<ValueId> values;
+    if (reason.empty()) {
+      values = TryConvert(node, origin, tensors, outputs, functional, converter, in_place, reason);
+    }
+    if (!reason.empty()) {
+      imported.opaque = true;
+      values = AddOpaque(node, origin, tensors, outputs, functional, reason);
+    }
+    BindOutputs(node, origin, outputs, values, converter, in_place, imported);
+  }
+
+  // "aten.add_.Tensor" -> "aten.add.Tensor", "aten.__iadd__.Tensor" -> "aten.add.Tensor"; false for
+  // a target that is not in place.
+  static bool FindFunctional(std::string& target) {
+    if (!target.starts_with("aten.")) return false;
+    size_t begin = target.find('.'), end = target.rfind('.');
+    if (begin == std::string::npos || end <= begin + 2) return false;
+    std::string name = target.substr(begin + 1, end - begin - 1);
+    static const std::map<std::string, std::string> kOperators = {
+        {"__iadd__", "add"},           {"__isub__", "sub"},          {"__imul__", "mul"},
+        {"__iand__", "__and__"},       {"__ior__", "__or__"},        {"__ixor__", "__xor__"},
+        {"__ilshift__", "__lshift__"}, {"__irshift__", "__rshift__"}};
+    auto it = kOperators.find(name);
+    if (it != kOperators.end()) {
+      name = it->second;
+    } else if (name.ends_with('_') && !name.starts_with("__")) {
+      name.pop_back();
+    } else {
+      return false;
+    }
+    target = target.substr(0, begin + 1) + name + target.substr(end);
+    return true;
+  }
+
+  std::vector<ValueId> TryConvert(const schema::Node& node, const Origin& origin,
+                                  const std::map<std::string, ValueId, std::less<>>& tensors,
+                                  const std::vector<std::string>& outputs,
+                                  const std::string& target, const Converter* converter,
+                                  bool in_place, std::string& reason) {
+    std::vector<TensorType> types;
+    std::vector<bool> used;
+    for (const std::string& name : outputs) {
+      types.push_back(MetaType(Meta(name)));
+      used.push_back(names_.IsUsed(name));
+    }
+    const OpDef* op = converter == nullptr ? FindOpByAten(target) : nullptr;
+    if (converter != nullptr && converter->convert == nullptr) {
+      reason = converter->op;
+      return {};
+    }
+    if (converter == nullptr && op == nullptr) {
+      reason = "no op of ours expresses " + target;
+      return {};
+    }
+    NodeId last = LastNode();
+    try {
+      Conversion conversion(state_, node, origin, tensors, types, used);
+      std::vector<ValueId> values = converter != nullptr
+                                        ? converter->convert(conversion, converter->op)
+                                        : ConvertOneToOne(conversion, *op, node, tensors);
+      if (in_place && values.size() == 1 && types.size() == 1) {
+        values[0] = conversion.Expand(conversion.Cast(values[0], types[0].dtype), types[0].dims);
+      }
+      reason = FindTypeReason(values, types, outputs);
+      if (reason.empty()) return values;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kUnsupported && error.kind() != ErrorKind::kInvalidArgument) {
+        throw;
+      }
+      reason = error.message();
+    }
+    std::vector<NodeId> added = NodesAfter(last);
+    Rewriter rewriter(graph_);
+    for (auto it = added.rbegin(); it != added.rend(); ++it) rewriter.Erase(*it);
+    return {};
+  }
+
+  // A pointwise op with tensor arguments only, in their order.
+  static std::vector<ValueId> ConvertOneToOne(
+      Conversion& c, const OpDef& op, const schema::Node& node,
+      const std::map<std::string, ValueId, std::less<>>& tensors) {
+    std::vector<ValueId> inputs;
+    for (const schema::NamedArgument& input : node.inputs) {
+      if (input.arg.kind != Kind::kTensor) c.Reject("argument `{}` has no op of ours", input.name);
+      ValueId value = tensors.at(input.arg.name);
+      // sqrt and the like make floats of integers.
+      if (IsFloat(c.output_type().dtype)) value = c.Cast(value, c.output_type().dtype);
+      inputs.push_back(value);
+    }
+    return {c.Add(op.name, std::move(inputs))};
+  }
+
+  // Why converted values may not stand for the outputs that torch recorded; empty when they may.
+  std::string FindTypeReason(const std::vector<ValueId>& values,
+                             const std::vector<TensorType>& types,
+                             const std::vector<std::string>& outputs) const {
+    if (values.size() < types.size()) {
+      return fmt::format("type rule disagrees with torch: {} outputs where torch has {}",
+                         values.size(), types.size());
+    }
+    for (size_t i = 0; i < types.size(); ++i) {
+      if (!values[i].valid()) {
+        if (!names_.IsUsed(outputs[i])) continue;
+        return fmt::format("its output {} (`{}`) is used, which no op of ours computes", i,
+                           outputs[i]);
+      }
+      const TensorType& type = graph_.type(values[i]);
+      bool same = type.dtype == types[i].dtype && type.rank() == types[i].rank();
+      for (int j = 0; same && j < type.rank(); ++j) same = SameSize(type.dims[j], types[i].dims[j]);
+      if (!same) {
+        return fmt::format("type rule disagrees with torch: {} where torch has {}", type.ToString(),
+                           types[i].ToString());
+      }
+    }
+    return {};
+  }
+
+  std::vector<ValueId> AddOpaque(const schema::Node& node, const Origin& origin,
+                                 const std::map<std::string, ValueId, std::less<>>& tensors,
+                                 const std::vector<std::string>& outputs, const std::string& target,
+                                 const std::string& reason) {
+    std::vector<ValueId> inputs;
+    for (const schema::NamedArgument& input : node.inputs) {
+      ForEachTensor(input.arg,
+                    [&](const std::string& name) { inputs.push_back(tensors.at(name)); });
+    }
+    std::vector<TensorType> types;
+    for (const std::string& name : outputs) types.push_back(MetaType(Meta(name)));
+    NodeId id =
+        graph_.AddNodeWithTypes(GetOp("torch"), std::move(inputs),
+                                {{"target", target}, {"reason", reason}}, std::move(types), origin);
+    return graph_.node(id).outputs;
+  }
+
+  void BindOutputs(const schema::Node& node, const Origin& origin,
+                   const std::vector<std::string>& outputs, const std::vector<ValueId>& values,
+                   const Converter* converter, bool in_place, ImportedNode& imported) {
+    std::string base;  // the first tensor argument, which views and in-place ops refer to
+    for (const schema::NamedArgument& input : node.inputs) {
+      ForEachTensor(input.arg, [&](const std::string& name) {
+        if (base.empty()) base = name;
+      });
+    }
+    if (in_place && !base.empty()) {
+      BindInPlace(node, origin, base, outputs, values, imported);
+      return;
+    }
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const std::string& name = outputs[i];
+      ValueId value = i < values.size() ? values[i] : ValueId{};
+      imported.outputs.push_back({name, value});
+      if (!value.valid()) continue;
+      Bind(name, value);
+      Alias alias = converter == nullptr ? Alias::kFresh : converter->alias;
+      if (alias != Alias::kFresh && !base.empty()) {
+        alias = ResolveAlias(alias, node, Meta(base), Meta(name));
+      }
+      if (alias == Alias::kFresh || base.empty()) {
+        names_.Define(name, value);
+      } else if (alias == Alias::kView && !imported.opaque) {
+        names_.DefineView(name, base, value);
+      } else {
+        names_.DefineUnknown(name, base, value);
+      }
+    }
+  }
+
+  // foo_(base, ...): the new value is written to base, and the output is another name of it.
+  void BindInPlace(const schema::Node& node, const Origin& origin, const std::string& base,
+                   const std::vector<std::string>& outputs, const std::vector<ValueId>& values,
+                   ImportedNode& imported) {
+    if (outputs.size() != 1) {
+      Fail(ErrorKind::kUnsupported,
+           "node `{}` changes several tensors in place ({}); call program.run_decompositions() "
+           "before saving",
+           origin.ToString(), node.target);
+    }
+    const std::string& name = outputs[0];
+    const TensorType& before = graph_.type(names_.Read(base, origin));
+    const TensorType& after = graph_.type(values[0]);
+    if (before.dtype != after.dtype || before.rank() != after.rank()) {
+      Fail(ErrorKind::kUnsupported, "node `{}` changes {} in place to {}", origin.ToString(),
+           before.ToString(), after.ToString());
+    }
+    names_.Write(base, values[0], origin, index_);
+    Bind(name, values[0]);
+    names_.DefineView(name, base, values[0]);
+    imported.outputs.push_back({name, values[0]});
+  }
+
+  // ---- outputs
+  void ImportOutputs() {
+    std::set<std::string> declared;  // mutations that the signature lists
+    std::vector<ImportedOutput> outputs;
+    for (const schema::OutputSpec& spec : program_.outputs) {
+      ImportedOutput output;
+      output.constant = spec.constant;
+      if (!spec.mutates_weight.empty()) {
+        auto it = weight_inputs_.find(spec.mutates_weight);
+        if (it == weight_inputs_.end()) {
+          Fail(ErrorKind::kCorruptFile, "an output changes the unknown buffer `{}`",
+               spec.mutates_weight);
+        }
+        output.mutates = it->second;
+      } else {
+        output.mutates = spec.mutates_input;
+      }
+      if (!output.mutates.empty()) declared.insert(output.mutates);
+      if (spec.arg.kind == Kind::kTensor) {
+        output.name = spec.arg.name;
+        output.value = names_.Read(output.name, Origin{.name = output.name, .location = {}});
+      } else if (spec.arg.kind == Kind::kSymInt) {
+        ImportSizeOutput(spec.arg.sizes[0], output);
+      }
+      outputs.push_back(std::move(output));
+    }
+    // Mutations that in-place nodes made go first, as run_decompositions() would place them.
+    for (const std::string& name : names_.mutated_inputs()) {
+      if (declared.contains(name)) continue;
+      ValueId value = names_.Read(name, Origin{.name = name, .location = {}});
+      result_.outputs.push_back(
+          {.name = name, .value = value, .size = {}, .constant = {}, .mutates = name});
+    }
+    result_.outputs.insert(result_.outputs.end(), outputs.begin(), outputs.end());
+    std::vector<ValueId> values;
+    for (const ImportedOutput& output : result_.outputs) {
+      if (output.value.valid()) values.push_back(output.value);
+    }
+    graph_.SetOutputs(std::move(values));
+  }
+
+  void ImportSizeOutput(const Argument::Size& size, ImportedOutput& output) const {
+    if (size.name.empty()) {
+      output.constant = std::to_string(size.integer);
+      return;
+    }
+    output.name = size.name;
+    auto it = state_.sizes.find(size.name);
+    if (it != state_.sizes.end()) output.size = it->second;
+  }
+
+  // Every symbol of a type or attribute gets its range.
+  void AddSymbols() {
+    std::set<std::string> symbols;
+    for (int i = 0; i < graph_.num_values(); ++i) {
+      for (const Dim& dim : graph_.type(ValueId{i}).dims) dim.CollectSymbols(symbols);
+    }
+    for (const auto& [name, size] : state_.sizes) size.CollectSymbols(symbols);
+    for (const std::string& symbol : symbols) {
+      auto range = program_.ranges.find(symbol);
+      schema::RangeConstraint bounds =
+          range == program_.ranges.end() ? schema::RangeConstraint{} : range->second;
+      graph_.symbols.push_back({.name = symbol, .min = bounds.min, .max = bounds.max});
+    }
+  }
+
+  static constexpr int64_t kMaxSample = 4096;  // so that products do not overflow
+  static constexpr int64_t kMaxFactor = int64_t{1} << 20;
+
+  const schema::Program& program_;
+  const WeightData& weights_;
+  const std::set<std::string>& state_names_;
+  ImportedGraph result_;
+  Graph& graph_;
+  ImportState state_;
+  Functionalizer names_;
+  std::string device_;
+  std::map<std::string, std::string> foreign_;        // tensors only torch can hold, and why
+  std::map<std::string, std::string> weight_inputs_;  // graph input name by weight name
+  int index_ = 0;
+};
+
+}  // namespace
+
+ImportedGraph ImportProgram(schema::Program program, const WeightData& weights) {
+  InlineWrappers(program);
+  ImportedGraph result = Importer(program, weights, {}).Import();
+  // A weight that the program changes is no constant: import again with it as an input.
+  std::set<std::string> state_names;
+  for (const ImportedOutput& output : result.outputs) {
+    for (const ImportedInput& input : result.inputs) {
+      bool weight = input.kind == ImportedInput::Kind::kWeight;
+      if (weight && input.name == output.mutates) state_names.insert(input.name);
+    }
+  }
+  if (state_names.empty()) return result;
+  return Importer(program, weights, state_names).Import();
+}
+
+ImportedGraph ImportExportedProgram(std::string_view json, const WeightData& weights) {
+  return ImportProgram(schema::ParseProgram(json), weights);
+}
+
+// Frames are spelled `File "path", line N, in f`; the last one made the node.
+std::string FindLocation(const std::string& stack_trace) {
+  size_t file = stack_trace.rfind("File \"");
+  if (file == std::string::npos) return {};
+  size_t begin = file + 6, end = stack_trace.find('"', begin);
+  constexpr std::string_view kLine = ", line ";
+  if (end == std::string::npos || stack_trace.compare(end + 1, kLine.size(), kLine) != 0) return {};
+  std::string path = stack_trace.substr(begin, end - begin);
+  size_t slash = path.rfind('/');
+  if (slash != std::string::npos && slash > 0) slash = path.rfind('/', slash - 1);
+  if (slash != std::string::npos) path.erase(0, slash + 1);
+  size_t digits = end + 1 + kLine.size(), last = digits;
+  while (last < stack_trace.size() && std::isdigit(static_cast<unsigned char>(stack_trace[last]))) {
+    ++last;
+  }
+  return path + ":" + stack_trace.substr(digits, last - digits);
+}
+
+}  // namespace stator
