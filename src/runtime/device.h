@@ -39,6 +39,11 @@ class Program {
   // Scratch that Run needs beside the arena, in bytes.
   virtual int64_t ws_bytes() const = 0;
   virtual void Run(const RunArgs& args) const = 0;
+  // Run, with the seconds that each step took; empty when the device cannot tell.
+  virtual std::vector<double> Profile(const RunArgs& args) const {
+    Run(args);
+    return {};
+  }
   // Makes packed copies anew from the constants' present content (pointers unchanged).
   virtual void Refit() = 0;
   // Whether Run reads the constant `tensor` (a position in Plan::tensors) where it lies; false when
