@@ -12,16 +12,6 @@
 namespace stator {
 namespace scalar {
 
-// A number that a body names, in its compute type; only bodies over floats use one.
-template <typename T>
-constexpr T Constant(double value) {
-  if constexpr (std::is_floating_point_v<T>) {
-    return static_cast<T>(value);
-  } else {
-    return T{};
-  }
-}
-
 // a, b and c are operands, p0 and p1 the float attributes in the order of the row's schema.
 #define SCALAR(expression) expression
 #define STATOR_POINTWISE(id, op, arity, rule, traits, body, ...)                      \
@@ -97,28 +87,13 @@ T Load(const Operand& operand, int64_t i) {
   return reinterpret_cast<const T*>(operand.data)[i * operand.stride];
 }
 
-// A float attribute in the compute type: cut to an integer that fits, as torch cuts a Scalar.
-template <typename T>
-T ToParameter(double value) {
-  if constexpr (std::is_floating_point_v<T>) {
-    return static_cast<T>(value);
-  } else if constexpr (std::is_same_v<T, bool>) {
-    return value != 0;
-  } else {
-    using Limits = std::numeric_limits<decltype(T::value)>;
-    if (value <= static_cast<double>(Limits::min())) return Limits::min();
-    if (value >= static_cast<double>(Limits::max())) return Limits::max();
-    return scalar::CastTo<decltype(T::value)>(value);
-  }
-}
-
 template <typename Body, int arity, Rule rule, typename Element>
 void RunRow(std::span<const Operand> operands, int64_t count, double p0, double p1) {
   using T = scalar::Compute<Element>;
   using A = std::conditional_t<rule == Rule::kWhere, bool, Element>;
   using Output = std::conditional_t<rule == Rule::kCompare, bool, Element>;
   Output* out = reinterpret_cast<Output*>(operands[0].data);
-  T q0 = ToParameter<T>(p0), q1 = ToParameter<T>(p1);
+  T q0 = scalar::ToParameter<T>(p0), q1 = scalar::ToParameter<T>(p1);
   for (int64_t i = 0; i < count; ++i) {
     scalar::Compute<A> a = scalar::ToCompute(Load<A>(operands[1], i));
     T b{}, c{};

@@ -228,6 +228,31 @@ T CastTo(From value) {
   }
 }
 
+// A number that a body names, in its compute type; only bodies over floats use one.
+template <typename T>
+constexpr T Constant(double value) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return static_cast<T>(value);
+  } else {
+    return T{};
+  }
+}
+
+// A float attribute in the compute type: cut to an integer that fits, as torch cuts a Scalar.
+template <typename T>
+T ToParameter(double value) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return static_cast<T>(value);
+  } else if constexpr (std::is_same_v<T, bool>) {
+    return value != 0;
+  } else {
+    using Limits = std::numeric_limits<decltype(T::value)>;
+    if (value <= static_cast<double>(Limits::min())) return Limits::min();
+    if (value >= static_cast<double>(Limits::max())) return Limits::max();
+    return CastTo<decltype(T::value)>(value);
+  }
+}
+
 template <typename T>
 Compute<T> ToCompute(T value) {
   if constexpr (std::is_same_v<Compute<T>, T>) {
