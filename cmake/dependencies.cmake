@@ -52,9 +52,12 @@ find_library(TVM_FFI_LIBRARY tvm_ffi PATHS ${site_packages} PATH_SUFFIXES tvm_ff
 find_path(DLPACK_INCLUDE dlpack/dlpack.h PATHS ${site_packages}
           PATH_SUFFIXES tvm_ffi/include tvm_ffi/3rdparty/dlpack/include)
 stator_require(TVM_FFI_LIBRARY "apache-tvm-ffi" "pip install apache-tvm-ffi")
+add_library(dlpack::dlpack INTERFACE IMPORTED)
+set_target_properties(dlpack::dlpack PROPERTIES INTERFACE_INCLUDE_DIRECTORIES ${DLPACK_INCLUDE})
 add_library(tvm_ffi::tvm_ffi SHARED IMPORTED)
 set_target_properties(tvm_ffi::tvm_ffi PROPERTIES IMPORTED_LOCATION ${TVM_FFI_LIBRARY}
-                      INTERFACE_INCLUDE_DIRECTORIES "${TVM_FFI_INCLUDE};${DLPACK_INCLUDE}")
+                      INTERFACE_INCLUDE_DIRECTORIES ${TVM_FFI_INCLUDE}
+                      INTERFACE_LINK_LIBRARIES dlpack::dlpack)
 
 if(STATOR_TESTS)
   find_package(GTest QUIET)

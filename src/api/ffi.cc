@@ -1,0 +1,292 @@
+// The Python binding: the compiler and the runtime as objects and functions of apache-tvm-ffi.
+//
+// In:  JSON text of an exported program, torch tensors (by DLPack, never copied), options as JSON.
+// Out: `stator.CompiledModule` and `stator.Engine` objects; tensors allocated by torch.
+// Invariants: an Error becomes a tvm-ffi error whose kind is "stator.<ErrorKind>", which
+// python/torch_stator/errors.py turns into a Python exception. Calls run without the GIL, so several
+// Python threads may run one Engine at once, each with a Context of its own.
+
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/c_env_api.h>
+#include <tvm/ffi/function.h>
+#include <tvm/ffi/reflection/registry.h>
+
+#include <algorithm>
+#include <climits>
+#include <numeric>
+
+#include <nlohmann/json.hpp>
+
+#include "api/context_pool.h"
+#include "api/dlpack.h"
+#include "base/error.h"
+#include "base/file_map.h"
+#include "compile/compile.h"
+#include "import/import.h"
+#include "ir/parse.h"
+#include "ops/describe.h"
+#include "ops/evaluate.h"
+#include "runtime/engine.h"
+
+namespace stator {
+namespace {
+
+namespace ffi = tvm::ffi;
+
+// Runs `fn`, with every Error turned into a tvm-ffi error.
+template <typename Fn>
+auto Guard(Fn&& fn) {
+  try {
+    return fn();
+  } catch (const Error& error) {
+    std::string text = error.message();
+    if (!error.node().empty()) text += fmt::format(" (at {})", error.node());
+    throw ffi::Error("stator." + std::string(ErrorKindName(error.kind())), text, "");
+  }
+}
+
+std::string_view View(const ffi::String& text) { return {text.data(), text.size()}; }
+
+// The bytes of a dense row-major tensor, kept alive by the result.
+ConstantData MakeConstant(const ffi::Tensor& tensor, std::string_view name) {
+  std::span bytes = GetDenseBytes(*tensor.GetDLTensorPtr(), "weight", name);
+  return {.bytes = bytes.data(),
+          .size = bytes.size(),
+          .owner = std::make_shared<ffi::Tensor>(tensor)};
+}
+
+// A tensor from torch's allocator. Needs a call that got a torch tensor among its arguments.
+ffi::Tensor AllocateLike(const TensorRef& output) {
+  size_t rank = output.dims.size();
+  // Dims from outermost to innermost in memory: torch allocates row-major.
+  std::vector<size_t> order(rank);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](size_t lhs, size_t rhs) {
+    return output.strides[lhs] > output.strides[rhs];
+  });
+  std::vector<int64_t> dims(rank);
+  for (size_t i = 0; i < rank; ++i) dims[i] = output.dims[order[i]];
+  ffi::Tensor tensor = ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, ffi::ShapeView(dims.data(), dims.size()),
+                                                 ToDLDataType(output.dtype), DLDevice{kDLCPU, 0});
+  if (std::is_sorted(order.begin(), order.end())) return tensor;
+  return tensor.as_strided(ffi::ShapeView(output.dims.data(), rank),
+                           ffi::ShapeView(output.strides.data(), rank));
+}
+
+class EngineObj : public ffi::Object {
+ public:
+  explicit EngineObj(std::shared_ptr<Engine> engine) : pool_(std::move(engine)) {}
+
+  // Runs on the tensors in `args`; those after the engine's own inputs are ignored, so that an
+  // engine without inputs can be given one, which brings torch's allocator.
+  ffi::Any Run(ffi::PackedArgs args, bool check_weights) {
+    const Plan& plan = pool_.engine().plan();
+    size_t num_inputs = plan.inputs.size();
+    if (static_cast<size_t>(args.size()) < num_inputs) {
+      Fail(ErrorKind::kInvalidArgument, "the engine takes {} inputs, but got {}", num_inputs,
+           args.size());
+    }
+    if (check_weights) pool_.engine().RefitIfChanged();
+    std::vector<TensorRef> inputs(num_inputs);
+    for (size_t i = 0; i < num_inputs; ++i) {
+      std::optional<DLTensor*> tensor = args[i].as<DLTensor*>();
+      if (!tensor) {
+        Fail(ErrorKind::kInvalidArgument, "input `{}`: expected a tensor, found {}",
+             plan.inputs[i].name, args[i].GetTypeKey());
+      }
+      inputs[i] = MakeTensorRef(**tensor, "input", plan.inputs[i].name);
+    }
+    ContextPool::Lease context(pool_);
+    ffi::Array<ffi::Tensor> outputs;
+    std::vector<std::byte*> pointers;
+    for (const TensorRef& output : context->Prepare(inputs)) {
+      outputs.push_back(AllocateLike(output));
+      pointers.push_back(static_cast<std::byte*>(outputs.back().data_ptr()));
+    }
+    context->Run(inputs, pointers);
+    if (outputs.size() == 1) return outputs[0];
+    return outputs;
+  }
+
+  Engine& engine() { return pool_.engine(); }
+
+  static constexpr bool _type_mutable = true;
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("stator.Engine", EngineObj, ffi::Object);
+
+ private:
+  ContextPool pool_;
+};
+
+class EngineRef : public ffi::ObjectRef {
+ public:
+  explicit EngineRef(std::shared_ptr<const Plan> plan)
+      : ObjectRef(ffi::make_object<EngineObj>(Engine::Load(std::move(plan), CpuDevice()))) {}
+  TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(EngineRef, ffi::ObjectRef, EngineObj);
+};
+
+class CompiledModuleObj : public ffi::Object {
+ public:
+  explicit CompiledModuleObj(CompiledModule module) : module_(std::move(module)) {}
+
+  // Loads the engine of a part; null for a part that torch runs.
+  ffi::Optional<EngineRef> LoadEngine(int64_t part) const {
+    if (part < 0 || part >= static_cast<int64_t>(module_.parts.size())) {
+      Fail(ErrorKind::kInvalidArgument, "there is no part {}: the module has {}", part,
+           module_.parts.size());
+    }
+    if (module_.parts[part].plan == nullptr) return std::nullopt;
+    return EngineRef(module_.parts[part].plan);
+  }
+  const CompiledModule& module() const { return module_; }
+
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("stator.CompiledModule", CompiledModuleObj, ffi::Object);
+
+ private:
+  CompiledModule module_;
+};
+
+class CompiledModuleRef : public ffi::ObjectRef {
+ public:
+  explicit CompiledModuleRef(CompiledModule module)
+      : ObjectRef(ffi::make_object<CompiledModuleObj>(std::move(module))) {}
+  TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(CompiledModuleRef, ffi::ObjectRef,
+                                                CompiledModuleObj);
+};
+
+// {"min_block_size": 1, "torch_executed_ops": ["aten.sub"], ...}; absent members keep their default.
+CompileOptions ParseOptions(const std::string& text) {
+  nlohmann::json json = nlohmann::json::parse(text);
+  CompileOptions options;
+  options.min_block_size = static_cast<int>(
+      std::min<int64_t>(json.value("min_block_size", int64_t{options.min_block_size}), INT_MAX));
+  options.torch_executed_ops = json.value("torch_executed_ops", options.torch_executed_ops);
+  options.pass_through_build_failures =
+      json.value("pass_through_build_failures", options.pass_through_build_failures);
+  options.optimization_level = json.value("optimization_level", options.optimization_level);
+  options.timing_cache = json.value("timing_cache", options.timing_cache);
+  return options;
+}
+
+// `program` is the JSON of an exported program; `names` are those of its graph inputs that are
+// weights, `tensors` their contents.
+CompiledModuleRef CompileProgram(const ffi::String& program, const ffi::Array<ffi::String>& names,
+                                 const ffi::Array<ffi::Tensor>& tensors,
+                                 const ffi::String& options) {
+  WeightData weights;
+  for (size_t i = 0; i < names.size(); ++i) weights[names[i]] = MakeConstant(tensors[i], View(names[i]));
+  ImportedGraph imported = ImportExportedProgram(View(program), weights);
+  return CompiledModuleRef(Compile(imported, ParseOptions(options)));
+}
+
+// The binding of weights that a plan file came without is the caller's: set_weight, then refit.
+EngineRef LoadPlanBytes(const ffi::Bytes& bytes) {
+  auto owner = std::make_shared<ffi::Bytes>(bytes);
+  auto data = std::as_bytes(std::span(owner->data(), owner->size()));
+  return EngineRef(std::make_shared<const Plan>(PlanFromBytes(data, owner)));
+}
+
+EngineRef LoadPlanFile(const ffi::String& path) {
+  std::shared_ptr<const FileMap> file = MapFile(path);
+  return EngineRef(std::make_shared<const Plan>(PlanFromBytes(file->bytes, file)));
+}
+
+std::vector<TensorRef> MakeTensorRefs(const Graph& graph, const ffi::Array<ffi::Tensor>& tensors) {
+  std::vector<TensorRef> refs;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    std::string_view name = i < graph.inputs().size() ? graph.value(graph.inputs()[i]).name : "";
+    refs.push_back(MakeTensorRef(*tensors[i].GetDLTensorPtr(), "input", name));
+  }
+  return refs;
+}
+
+// Runs a graph in text form by the reference kernels.
+ffi::Array<ffi::Tensor> EvaluateText(const ffi::String& text,
+                                     const ffi::Array<ffi::Tensor>& tensors) {
+  Graph graph = ParseGraph(View(text));
+  ffi::Array<ffi::Tensor> outputs;
+  for (const HostTensor& result : EvaluateGraph(graph, MakeTensorRefs(graph, tensors))) {
+    outputs.push_back(AllocateLike(result.ref));
+    TensorRef copy = result.ref;
+    copy.data = static_cast<std::byte*>(outputs.back().data_ptr());
+    CopyTensor(result.ref, copy);
+  }
+  return outputs;
+}
+
+// Compiles a graph in text form into one engine.
+EngineRef CompileText(const ffi::String& text, const ffi::String& options) {
+  Graph graph = ParseGraph(View(text));
+  return EngineRef(CompileGraph(std::move(graph), ParseOptions(options)));
+}
+
+// Registers `fn` so that the Errors it raises cross to Python.
+template <typename Result, typename... Args>
+auto Guarded(Result (*fn)(Args...)) {
+  return [fn](Args... args) -> Result { return Guard([&] { return fn(args...); }); };
+}
+
+TVM_FFI_STATIC_INIT_BLOCK() {
+  namespace refl = tvm::ffi::reflection;
+  refl::ObjectDef<EngineObj>()
+      .def("function",
+           [](EngineRef self, bool check_weights) {
+             return ffi::Function::FromPacked(
+                 [self, check_weights](ffi::PackedArgs args, ffi::Any* result) {
+                   *result = Guard([&] { return self->Run(args, check_weights); });
+                 });
+           })
+      .def("set_weight",
+           [](EngineRef self, const ffi::String& name, const ffi::Tensor& tensor) {
+             Guard([&] { self->engine().SetWeight(View(name), MakeConstant(tensor, View(name))); });
+           })
+      .def("refit", [](EngineRef self) { Guard([&] { self->engine().Refit(); }); })
+      .def("refit_if_changed",
+           [](EngineRef self) { return Guard([&] { return self->engine().RefitIfChanged(); }); })
+      .def("num_refits", [](EngineRef self) { return self->engine().num_refits(); })
+      .def("derived_bytes", [](EngineRef self) { return self->engine().derived_bytes(); })
+      .def("weight_names",
+           [](EngineRef self) {
+             ffi::Array<ffi::String> names;
+             for (const PlanWeight& weight : self->engine().plan().weights) {
+               names.push_back(weight.name);
+             }
+             return names;
+           })
+      .def("input_names",
+           [](EngineRef self) {
+             ffi::Array<ffi::String> names;
+             for (const PlanPort& port : self->engine().plan().inputs) names.push_back(port.name);
+             return names;
+           })
+      .def("num_outputs",
+           [](EngineRef self) {
+             return static_cast<int64_t>(self->engine().plan().outputs.size());
+           })
+      .def("plan_text",
+           [](EngineRef self) {
+             return Guard([&] { return ffi::String(PlanToText(self->engine().plan())); });
+           })
+      .def("plan_bytes", [](EngineRef self) {
+        return Guard([&] {
+          std::vector<std::byte> bytes = PlanToBytes(self->engine().plan());
+          return ffi::Bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+        });
+      });
+  refl::ObjectDef<CompiledModuleObj>()
+      .def("report",
+           [](CompiledModuleRef self) { return ffi::String(ReportToJson(self->module())); })
+      .def("load_engine", [](CompiledModuleRef self, int64_t part) {
+        return Guard([&] { return self->LoadEngine(part); });
+      });
+  refl::GlobalDef()
+      .def("stator.compile", Guarded(CompileProgram))
+      .def("stator.load_plan_bytes", Guarded(LoadPlanBytes))
+      .def("stator.load_plan_file", Guarded(LoadPlanFile))
+      .def("stator.compile_text", Guarded(CompileText))
+      .def("stator.evaluate_text", Guarded(EvaluateText))
+      .def("stator.op_table", [] { return ffi::String(OpTableToJson()); });
+}
+
+}  // namespace
+}  // namespace stator

@@ -1,0 +1,158 @@
+#include "api/stator.h"
+
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "api/context_pool.h"
+#include "api/dlpack.h"
+#include "base/error.h"
+#include "base/file_map.h"
+#include "ops/tensor.h"
+
+struct StatorEngine {
+  stator::ContextPool pool;
+};
+
+namespace stator {
+namespace {
+
+thread_local std::string last_error;
+
+// Runs `fn`; what it raises becomes the returned status and the thread's last error.
+template <typename Fn>
+int Guard(Fn&& fn) {
+  try {
+    fn();
+    return kStatorOk;
+  } catch (const Error& error) {
+    last_error = error.what();
+    return static_cast<int>(error.kind()) + 1;
+  } catch (const std::bad_alloc&) {
+    last_error = "OutOfMemory: out of memory";
+    return kStatorOutOfMemory;
+  } catch (const std::exception& error) {
+    last_error = error.what();
+    return kStatorInternal;
+  }
+}
+
+StatorEngine* LoadEngine(Plan plan) {
+  return new StatorEngine{
+      ContextPool(Engine::Load(std::make_shared<const Plan>(std::move(plan)), CpuDevice()))};
+}
+
+// An output that owns its memory.
+struct Output {
+  DLManagedTensorVersioned managed{};
+  std::vector<int64_t> dims, strides;
+  std::byte* data = nullptr;
+
+  explicit Output(const TensorRef& type) : dims(type.dims), strides(type.strides) {
+    size_t bytes = static_cast<size_t>(type.num_elements()) * DTypeSize(type.dtype);
+    data = CpuDevice().Allocate(static_cast<int64_t>(bytes));
+    managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
+    managed.manager_ctx = this;
+    managed.deleter = [](DLManagedTensorVersioned* self) {
+      delete static_cast<Output*>(self->manager_ctx);
+    };
+    managed.dl_tensor = {.data = data,
+                         .device = {kDLCPU, 0},
+                         .ndim = static_cast<int32_t>(dims.size()),
+                         .dtype = ToDLDataType(type.dtype),
+                         .shape = dims.data(),
+                         .strides = strides.data(),
+                         .byte_offset = 0};
+  }
+  ~Output() { CpuDevice().Free(data); }
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+};
+
+void Run(StatorEngine& engine, std::span<const DLTensor* const> tensors,
+         DLManagedTensorVersioned** outputs) {
+  const Plan& plan = engine.pool.engine().plan();
+  if (tensors.size() != plan.inputs.size()) {
+    Fail(ErrorKind::kInvalidArgument, "the engine takes {} inputs, but got {}", plan.inputs.size(),
+         tensors.size());
+  }
+  std::vector<TensorRef> inputs;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    inputs.push_back(MakeTensorRef(*tensors[i], "input", plan.inputs[i].name));
+  }
+  ContextPool::Lease context(engine.pool);
+  std::vector<std::unique_ptr<Output>> results;
+  std::vector<std::byte*> pointers;
+  for (const TensorRef& type : context->Prepare(inputs)) {
+    results.push_back(std::make_unique<Output>(type));
+    pointers.push_back(results.back()->data);
+  }
+  context->Run(inputs, pointers);
+  for (size_t i = 0; i < results.size(); ++i) outputs[i] = &results[i].release()->managed;
+}
+
+const char* NameOf(const std::vector<PlanPort>& ports, int index) {
+  bool found = index >= 0 && index < static_cast<int>(ports.size());
+  return found ? ports[index].name.c_str() : nullptr;
+}
+
+}  // namespace
+}  // namespace stator
+
+extern "C" {
+
+int StatorEngineLoadFile(const char* path, StatorEngine** engine) {
+  return stator::Guard([&] {
+    std::shared_ptr<const stator::FileMap> file = stator::MapFile(path);
+    *engine = stator::LoadEngine(stator::PlanFromBytes(file->bytes, file));
+  });
+}
+
+int StatorEngineLoadBytes(const void* bytes, size_t size, StatorEngine** engine) {
+  return stator::Guard([&] {
+    const auto* begin = static_cast<const std::byte*>(bytes);
+    auto copy = std::make_shared<std::vector<std::byte>>(begin, begin + size);
+    *engine = stator::LoadEngine(stator::PlanFromBytes(*copy, copy));
+  });
+}
+
+void StatorEngineFree(StatorEngine* engine) { delete engine; }
+
+int StatorEngineNumInputs(const StatorEngine* engine) {
+  return static_cast<int>(engine->pool.engine().plan().inputs.size());
+}
+
+int StatorEngineNumOutputs(const StatorEngine* engine) {
+  return static_cast<int>(engine->pool.engine().plan().outputs.size());
+}
+
+const char* StatorEngineInputName(const StatorEngine* engine, int index) {
+  return stator::NameOf(engine->pool.engine().plan().inputs, index);
+}
+
+const char* StatorEngineOutputName(const StatorEngine* engine, int index) {
+  return stator::NameOf(engine->pool.engine().plan().outputs, index);
+}
+
+int StatorEngineRun(StatorEngine* engine, const DLTensor* const* inputs, int num_inputs,
+                    DLManagedTensorVersioned** outputs) {
+  return stator::Guard([&] {
+    stator::Run(*engine, std::span(inputs, static_cast<size_t>(num_inputs)), outputs);
+  });
+}
+
+int StatorEngineSetWeight(StatorEngine* engine, const char* name, const DLTensor* tensor) {
+  return stator::Guard([&] {
+    std::span bytes = stator::GetDenseBytes(*tensor, "weight", name);
+    engine->pool.engine().SetWeight(name,
+                                    stator::MakeConstantData({bytes.begin(), bytes.end()}));
+  });
+}
+
+int StatorEngineRefit(StatorEngine* engine) {
+  return stator::Guard([&] { engine->pool.engine().Refit(); });
+}
+
+const char* StatorLastError(void) { return stator::last_error.c_str(); }
+
+}  // extern "C"
