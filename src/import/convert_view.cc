@@ -237,7 +237,7 @@ Values ConvertTo(Conversion& c, std::string_view) {
 Values ConvertDropout(Conversion& c, std::string_view) {
   bool identity = !c.Bool("train", true) || c.Float("p", 0.5) == 0;
   c.Require(identity, "dropout draws random numbers: call model.eval() first");
-  return {c.Tensor("input"), ValueId{}};
+  return {c.Tensor(c.Has("input") ? "input" : "self"), ValueId{}};  // dropout_ names it self
 }
 
 // pixel_shuffle: channels C*r*r of r*r sub-pixels become an image r times as large, and back.
