@@ -1,0 +1,86 @@
+// stator bench: how long calls of a plan take, on random inputs.
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "tools/cli.h"
+#include "tools/model_file.h"
+#include "tools/session.h"
+
+namespace stator {
+namespace {
+
+struct Args {
+  std::string plan;
+  double seconds = 2;
+  bool profile = false;
+};
+
+// Sizes for a dynamic plan: the least of each range that is at least 2.
+SymbolValues ChooseSymbols(const Plan& plan) {
+  SymbolValues symbols;
+  for (const SymbolRange& symbol : plan.symbols) {
+    symbols[symbol.name] = std::clamp<int64_t>(2, symbol.min, symbol.max);
+  }
+  return symbols;
+}
+
+std::vector<HostTensor> MakeRandomInputs(const Plan& plan) {
+  SymbolValues symbols = ChooseSymbols(plan);
+  std::vector<HostTensor> inputs;
+  for (const PlanPort& port : plan.inputs) {
+    inputs.push_back(MakeHostTensor(port.dtype, EvalDims(port.dims, symbols)));
+    FillRandom(inputs.back().ref, inputs.size());
+  }
+  return inputs;
+}
+
+void FillMissingWeights(Plan& plan) {
+  for (PlanWeight& weight : plan.weights) {
+    if (weight.data.bytes != nullptr) continue;
+    HostTensor tensor = MakeHostTensor(weight.dtype, weight.dims);
+    FillRandom(tensor.ref, 0);
+    weight.data = MakeConstantData(std::move(tensor.storage));
+  }
+}
+
+double Seconds(auto&& fn) {
+  auto start = std::chrono::steady_clock::now();
+  fn();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void Bench(const Args& args) {
+  Plan plan = ReadPlan(args.plan);
+  FillMissingWeights(plan);
+  std::vector<HostTensor> inputs = MakeRandomInputs(plan);
+  std::vector<TensorRef> refs = Refs(inputs);
+  std::unique_ptr<Session> session;
+  double load = Seconds([&] { session = std::make_unique<Session>(std::move(plan)); });
+  std::vector<HostTensor> outputs = session->MakeOutputs(refs);
+  auto call = [&] { session->Call(refs, outputs); };
+
+  double first = Seconds(call);
+  std::vector<double> times;
+  for (double total = 0; total < args.seconds || times.size() < 3; total += times.back()) {
+    times.push_back(Seconds(call));
+  }
+  std::sort(times.begin(), times.end());
+  fmt::print("load {:.1f} ms, first call {:.3f} ms\n", load * 1e3, first * 1e3);
+  fmt::print("min {:.3f} ms, median {:.3f} ms, 90% {:.3f} ms of {} calls\n", times.front() * 1e3,
+             times[times.size() / 2] * 1e3, times[times.size() * 9 / 10] * 1e3, times.size());
+}
+
+}  // namespace
+
+void AddBench(CLI::App& app) {
+  auto args = std::make_shared<Args>();
+  CLI::App* sub = app.add_subcommand("bench", "Time a plan on random inputs");
+  sub->add_option("plan", args->plan, "model.plan")->required();
+  sub->add_option("--seconds", args->seconds, "time to spend")->capture_default_str();
+  sub->callback([args] { Bench(*args); });
+}
+
+}  // namespace stator

@@ -1,0 +1,35 @@
+// A plan loaded for one caller, and its calls: what `stator run` and `stator bench` share.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "ops/tensor.h"
+#include "runtime/engine.h"
+
+namespace stator {
+
+class Session {
+ public:
+  // Raises as Engine::Load does.
+  explicit Session(Plan plan);
+
+  const Plan& plan() const { return engine_->plan(); }
+  const Engine& engine() const { return *engine_; }
+
+  // Allocates the outputs for these inputs, which Call then takes.
+  std::vector<HostTensor> MakeOutputs(std::span<const TensorRef> inputs);
+  void Call(std::span<const TensorRef> inputs, std::span<const HostTensor> outputs);
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  Context context_;
+};
+
+std::vector<TensorRef> Refs(std::span<const HostTensor> tensors);
+
+// Normal numbers for floats; 0 and 1 for integers, which are indices within any table.
+void FillRandom(const TensorRef& tensor, uint64_t seed);
+
+}  // namespace stator
