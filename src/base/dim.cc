@@ -10,6 +10,22 @@ namespace stator {
 
 enum AtomKind { kSymbol, kFloorDiv, kMod, kMin, kMax };
 
+// Sizes may come from hostile files: overflow is an error, never undefined. The smallest integer
+// counts as overflow too, so that every result can be negated.
+static int64_t Add(int64_t lhs, int64_t rhs) {
+  if (__builtin_add_overflow(lhs, rhs, &lhs) || lhs == INT64_MIN) {
+    Fail(ErrorKind::kInvalidArgument, "a size is beyond 2^63");
+  }
+  return lhs;
+}
+
+static int64_t Mul(int64_t lhs, int64_t rhs) {
+  if (__builtin_mul_overflow(lhs, rhs, &lhs) || lhs == INT64_MIN) {
+    Fail(ErrorKind::kInvalidArgument, "a size is beyond 2^63");
+  }
+  return lhs;
+}
+
 // An indivisible factor. Ordered and compared by its canonical text.
 struct Dim::Atom {
   int kind;
@@ -33,12 +49,12 @@ struct Dim::Polynomial {
 
   void Add(const Monomial& monomial, int64_t coefficient) {
     if (monomial.empty()) {
-      constant += coefficient;
+      constant = stator::Add(constant, coefficient);
       return;
     }
     std::string key = MonomialText(monomial);
     auto [it, inserted] = terms.try_emplace(key, coefficient, monomial);
-    if (!inserted) it->second.first += coefficient;
+    if (!inserted) it->second.first = stator::Add(it->second.first, coefficient);
     if (it->second.first == 0) terms.erase(it);
   }
 };
@@ -102,12 +118,13 @@ int64_t Dim::Eval(const SymbolValues& symbols) const {
         auto it = symbols.find(atom->text);
         if (it == symbols.end())
           Fail(ErrorKind::kInvalidArgument, "symbolic size `{}` has no value", atom->text);
-        product *= it->second;
+        product = Mul(product, it->second);
       } else {
-        product *= EvalAtom(atom->kind, atom->lhs.Eval(symbols), atom->rhs.Eval(symbols));
+        int64_t value = EvalAtom(atom->kind, atom->lhs.Eval(symbols), atom->rhs.Eval(symbols));
+        product = Mul(product, value);
       }
     }
-    sum += product;
+    sum = stator::Add(sum, product);
   }
   return sum;
 }
@@ -145,16 +162,16 @@ std::string Dim::ToString() const {
 }
 
 Dim operator+(const Dim& lhs, const Dim& rhs) {
-  if (lhs.is_static() && rhs.is_static()) return Dim(lhs.constant_ + rhs.constant_);
+  if (lhs.is_static() && rhs.is_static()) return Dim(Add(lhs.constant_, rhs.constant_));
   Dim::Polynomial sum = lhs.AsPolynomial();
   Dim::Polynomial other = rhs.AsPolynomial();
-  sum.constant += other.constant;
+  sum.constant = Add(sum.constant, other.constant);
   for (const auto& [key, term] : other.terms) sum.Add(term.second, term.first);
   return Dim::FromPolynomial(std::move(sum));
 }
 
 Dim operator*(const Dim& lhs, const Dim& rhs) {
-  if (lhs.is_static() && rhs.is_static()) return Dim(lhs.constant_ * rhs.constant_);
+  if (lhs.is_static() && rhs.is_static()) return Dim(Mul(lhs.constant_, rhs.constant_));
   Dim::Polynomial a = lhs.AsPolynomial(), b = rhs.AsPolynomial(), product;
   a.terms[""] = {a.constant, {}};
   b.terms[""] = {b.constant, {}};
@@ -165,7 +182,7 @@ Dim operator*(const Dim& lhs, const Dim& rhs) {
       monomial.insert(monomial.end(), term_b.second.begin(), term_b.second.end());
       std::sort(monomial.begin(), monomial.end(),
                 [](const AtomRef& x, const AtomRef& y) { return x->text < y->text; });
-      product.Add(monomial, term_a.first * term_b.first);
+      product.Add(monomial, Mul(term_a.first, term_b.first));
     }
   }
   return Dim::FromPolynomial(std::move(product));

@@ -37,7 +37,7 @@ enum class StepKind : uint8_t {
   kCopy = 9,       // output = input, dims equal, any strides; body: empty
 };
 inline constexpr int kNumStepKinds = 10;
-std::string_view StepKindName(StepKind kind);
+std::string_view StepKindName(StepKind kind);  // "reference", "pointwise", ...
 
 enum class StorageKind : uint8_t {
   kInput = 0,    // a caller's tensor; index: position in Plan::inputs
@@ -48,6 +48,7 @@ enum class StorageKind : uint8_t {
   kDerived = 5,  // made from weights by the prologue; index: position in Plan::derived
 };
 inline constexpr int kNumStorageKinds = 6;
+std::string_view StorageKindName(StorageKind kind);  // "input", "output", ...
 
 // A strided window on a storage.
 struct PlanTensor {
@@ -107,6 +108,9 @@ struct Plan {
 // checked at both ends of the symbols' ranges; the runtime checks them again for the values it
 // meets.
 void CheckPlan(const Plan& plan);
+// Raises CorruptFile unless, under these symbol values, sizes are in [0, 2^48] and every tensor
+// lies inside its storage. Needs the other invariants of CheckPlan.
+void CheckPlanSizes(const Plan& plan, const SymbolValues& symbols);
 
 // Offsets in bytes (multiples of 64) for buffers of `bytes[i]` that live during
 // [buffers[i].first_step, last_step], such that buffers alive together never overlap; returns them
@@ -116,7 +120,8 @@ std::vector<int64_t> PlanMemory(const std::vector<PlanBuffer>& buffers,
                                 const std::vector<int64_t>& bytes);
 
 // The versioned, checksummed file form (docs/plan_format.md). Weights with data are carried along,
-// 64-byte aligned, so that a mapped file is used in place.
+// 64-byte aligned, so that a mapped file is used in place; bytes that do not start at a multiple of
+// 64 have their constants copied.
 std::vector<std::byte> PlanToBytes(const Plan& plan);
 // `bytes` must outlive the plan through `owner`. Raises CorruptFile or VersionMismatch.
 Plan PlanFromBytes(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);

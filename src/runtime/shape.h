@@ -1,0 +1,18 @@
+// LoadedShape: a plan bound to one set of sizes, with the program that runs it.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "runtime/device.h"
+
+namespace stator {
+
+struct LoadedShape {
+  int64_t generation = 0;  // Engine::State::generation when it was loaded
+  BoundPlan bound;
+  std::vector<TensorRef> inputs, outputs;  // as the program takes them; no data
+  std::unique_ptr<Program> program;
+};
+
+}  // namespace stator
