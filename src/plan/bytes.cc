@@ -161,9 +161,14 @@ class PlanWriter {
       for (int64_t dim : weight.dims) message.AddInt(kConstantDim, dim);
       WriteData(message, weight.data);
     });
-    AddMessages(
-        out, kLiteral, plan_.literals,
-        [this](WireWriter& message, const ConstantData& data) { WriteData(message, data); });
+    AddMessages(out, kLiteral, plan_.literals,
+                [this](WireWriter& message, const ConstantData& data) {
+                  if (data.bytes == nullptr && data.size > 0) {
+                    Fail(ErrorKind::kInvalidArgument,
+                         "a plan read from text lacks its long literals and cannot be saved");
+                  }
+                  WriteData(message, data);
+                });
     AddMessages(out, kDerived, plan_.derived, WriteBuffer);
     AddMessages(out, kArena, plan_.arena, WriteBuffer);
     AddMessages(out, kTensor, plan_.tensors, WriteTensor);
@@ -181,10 +186,6 @@ class PlanWriter {
   }
 
   void WriteData(WireWriter& out, const ConstantData& data) {
-    if (data.bytes == nullptr && data.size > 0) {
-      Fail(ErrorKind::kInvalidArgument,
-           "a plan with constants shown by their size only cannot be saved");
-    }
     if (data.bytes == nullptr) return;
     out.AddInt(kConstantOffset, static_cast<int64_t>(data_size_));
     out.AddInt(kConstantSize, static_cast<int64_t>(data.size));
