@@ -1,0 +1,163 @@
+"""The main job: five models by eager PyTorch and by Stator, side by side in one process.
+
+Every output is compared with eager element by element before anything is timed; a wrong one makes
+the exit code 1. Calls of all ways alternate, and the medians of each are compared, so that what
+else the machine does falls on all alike.
+"""
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import peers
+import rich
+import rich.console
+import rich.table
+import torch
+import torch_stator
+from zoo import MODELS, load, outputs_of
+
+# An element may differ by this share of its own size and of the output's root mean square.
+TOLERANCE = 2e-5
+
+
+def main():
+    args = parse_arguments()
+    rows = []
+    with torch.inference_mode():
+        for name in args.models or MODELS:
+            with rich.console.Console(stderr=True).status(f"{name}: compiling and timing"):
+                rows.append(measure(name, args))
+            torch._dynamo.reset()
+    rich.print(make_table(rows, args.peers))
+    ratios = [row["ratio"] for row in rows]
+    geomean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    print(f"geomean {geomean:.2f}x over eager on {describe_machine()}")
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        report = {"machine": describe_machine(), "geomean": geomean, "models": rows}
+        args.json.write_text(json.dumps(report, indent=1))
+    wrong = [row["model"] for row in rows if not row["right"]]
+    if wrong:
+        print(f"wrong results: {', '.join(wrong)}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)} (default: all)")
+    parser.add_argument("--seconds", type=float, default=8, help="to spend on timing each model")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        default=[],
+        choices=peers.PEERS,
+        help="others to time in the same run, where they can be imported",
+    )
+    args = parser.parse_args()
+    unknown = sorted(set(args.models) - set(MODELS))
+    if unknown:
+        parser.error(f"no model {unknown[0]!r}: expected some of {', '.join(MODELS)}")
+    return args
+
+
+def measure(name, args):
+    """A row: times, errors, compile seconds and coverage of one model."""
+    module, inputs = load(name)
+    expected = outputs_of(module(**inputs))
+    compiled = torch.compile(module, backend="stator", dynamic=False)
+    start = time.perf_counter()
+    actual = outputs_of(compiled(**inputs))
+    compile_seconds = time.perf_counter() - start
+    report = torch_stator.last_report()
+
+    ways = {"eager": lambda: module(**inputs), "stator": lambda: compiled(**inputs)}
+    for peer in args.peers:
+        ways[peer] = peers.PEERS[peer](module, inputs)
+    ms = time_in_turn(ways, args.seconds)
+    return {
+        "model": name,
+        "ms": ms,
+        "ratio": ms["eager"] / ms["stator"],
+        **compare(actual, expected),
+        "tracing_s": compile_seconds - report.compile_seconds,
+        "compile_s": report.compile_seconds,
+        "segments": report.num_engines,
+        "coverage": report.num_nodes_in_engines / report.num_nodes,
+    }
+
+
+def compare(actual, expected):
+    """The greatest errors over all elements, and whether all are within the tolerance."""
+    max_abs = max_rel = 0.0
+    right = len(actual) == len(expected)
+    for a, e in zip(actual, expected, strict=False):
+        if a.shape != e.shape or a.dtype != e.dtype:
+            return {"max_abs": math.nan, "max_rel": math.nan, "right": False}
+        a, e = a.double(), e.double()
+        error = (a - e).abs()
+        scale = e.abs() + e.square().mean().sqrt()
+        max_abs = max(max_abs, error.max().item())
+        max_rel = max(max_rel, (error / scale).max().item())
+        right = right and bool((error <= TOLERANCE * scale).all())  # false for NaN
+    return {"max_abs": max_abs, "max_rel": max_rel, "right": right}
+
+
+def time_in_turn(ways, seconds):
+    """{way: median ms of a call}, each way called once per round."""
+    for fn in ways.values():
+        for _ in range(3):
+            fn()
+    times = {way: [] for way in ways}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times["eager"]) < 5:
+        for way, fn in ways.items():
+            start = time.perf_counter()
+            fn()
+            times[way].append((time.perf_counter() - start) * 1e3)
+    return {way: statistics.median(ms) for way, ms in times.items()}
+
+
+def make_table(rows, peer_names):
+    table = rich.table.Table(title="Batch 1, fp32, medians of calls in turn")
+    table.add_column("model")
+    headers = ["eager ms", "stator ms", "ratio", *(f"{peer} ms" for peer in peer_names)]
+    headers += ["max abs err", "max rel err", "trace s", "compile s", "segments", "in engines"]
+    for header in headers:
+        table.add_column(header, justify="right")
+    for row in rows:
+        colour = "green" if row["right"] else "red"
+        table.add_row(
+            row["model"],
+            f"{row['ms']['eager']:.2f}",
+            f"{row['ms']['stator']:.2f}",
+            f"{row['ratio']:.2f}x",
+            *(f"{row['ms'][peer]:.2f}" for peer in peer_names),
+            f"[{colour}]{row['max_abs']:.1e}",
+            f"[{colour}]{row['max_rel']:.1e}",
+            f"{row['tracing_s']:.1f}",
+            f"{row['compile_s']:.1f}",
+            str(row["segments"]),
+            f"{row['coverage']:.0%}",
+        )
+    return table
+
+
+def describe_machine():
+    cpu = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.split(":")[1].strip()
+            break
+    isa = torch.backends.cpu.get_cpu_capability()
+    return f"{cpu} ({isa}), {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
