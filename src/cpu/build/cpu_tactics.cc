@@ -1,0 +1,111 @@
+#include "cpu/build/cpu_tactics.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <map>
+
+#include "base/error.h"
+#include "cpu/build/measure.h"
+#include "cpu/run/conv.h"
+#include "cpu/run/gemm.h"
+#include "cpu/run/onednn.h"
+#include "cpu/run/parallel.h"
+#include "cpu/run/post_ops.h"
+#include "ir/op_def.h"
+
+namespace stator {
+namespace {
+
+bool IsConstant(const PlanTensor& tensor) {
+  return tensor.storage == StorageKind::kWeight || tensor.storage == StorageKind::kLiteral ||
+         tensor.storage == StorageKind::kDerived;
+}
+
+Tactic MakeGemm(std::string_view form) {
+  return {.kind = StepKind::kGemm, .attrs = {{"form", std::string(form)}}};
+}
+
+Tactic MakeConv(std::string_view layout) {
+  return {.kind = StepKind::kConv, .attrs = {{"layout", std::string(layout)}}};
+}
+
+// Cost model of a layer's forms: the order of their shares of the FMA peak, measured over the
+// linear layers of transformers. inner_product and conv_h reach 90 % on both instruction sets; one
+// row is a matrix-vector product, where memory bounds all and inner_product loses least; matmul
+// blocks best for large products but packs no weights below AVX-512.
+std::vector<Tactic> FindGemms(const KernelSite& site, const FusedBody& fused) {
+  const PlanTensor &a = site.inputs[fused.operands[0]], &b = site.inputs[fused.operands[1]];
+  bool is_stack = false;
+  for (size_t i = 0; i + 2 < b.dims.size(); ++i) is_stack |= !(b.dims[i] == Dim(1));
+  if (is_stack || !IsConstant(b)) return {MakeGemm("matmul")};
+  Dim rows = 1;
+  for (size_t i = 0; i + 1 < a.dims.size(); ++i) rows = rows * a.dims[i];
+  if (rows == Dim(1)) {
+    return {MakeGemm("inner_product"), MakeGemm("conv_h"), MakeGemm("matmul")};
+  }
+  bool many_rows = rows.is_static() && rows.value() >= 512;
+  if (many_rows) {
+    return {MakeGemm("matmul"), MakeGemm("inner_product"), MakeGemm("conv_h"), MakeGemm("conv_w")};
+  }
+  return {MakeGemm("inner_product"), MakeGemm("conv_h"), MakeGemm("matmul"), MakeGemm("conv_w")};
+}
+
+// Cost model of a convolution's layouts: a copy of x and the output costs more than a layout of the
+// primitive's own choice gains, unless they lie row-major, where the primitives are slow.
+std::vector<Tactic> FindConvs(const KernelSite& site, const FusedBody& fused) {
+  const PlanTensor& x = site.inputs[fused.operands[0]];
+  bool channels_last = x.strides[1] == Dim(1) || x.dims[1] == Dim(1);
+  if (channels_last) return {MakeConv("given"), MakeConv("any")};
+  return {MakeConv("any"), MakeConv("channels_last"), MakeConv("given")};
+}
+
+// Kinds with one tactic each.
+const std::map<std::string_view, StepKind> kKinds = {
+    {"pointwise", StepKind::kPointwise}, {"rowwise", StepKind::kRowwise},
+    {"reduce", StepKind::kReduce},       {"attention", StepKind::kAttention},
+    {"pool", StepKind::kPool},           {"gather", StepKind::kGather},
+};
+
+}  // namespace
+
+std::string CpuTactics::key() const {
+  return fmt::format("{}, {}, {} threads", CpuModelName(), OneDnnName(), NumThreads());
+}
+
+std::vector<Tactic> CpuTactics::FindTactics(const KernelSite& site) const {
+  const std::string& kind = site.kernel->attrs.GetString("kind");
+  if (auto it = kKinds.find(kind); it != kKinds.end()) {
+    return {{.kind = it->second, .attrs = {}}};
+  }
+  if (kind == "gemm" || kind == "conv") {
+    if (std::optional<FusedBody> fused = FindFusedBody(*site.kernel->body)) {
+      return kind == "gemm" ? FindGemms(site, *fused) : FindConvs(site, *fused);
+    }
+  }
+  return {};
+}
+
+double CpuTactics::Measure(const KernelSite& site, const Tactic& tactic) const {
+  return MeasureTactic(site, tactic);
+}
+
+const CpuTactics& GetCpuTactics() {
+  static const CpuTactics tactics;
+  return tactics;
+}
+
+bool CanRunOnCpu(std::string_view kind, const Graph& body) {
+  if (kind != "gemm" && kind != "conv") return true;
+  return FindFusedBody(body).has_value();
+}
+
+std::string FindReasonOnCpu(const Graph&, const Node& node) {
+  if (node.op->Is(kOpaque)) return node.attrs.GetString("reason");
+  if (node.op->reference == nullptr && node.op->decompose == nullptr) {
+    return fmt::format("the CPU engine has no kernel for {}", node.op->name);
+  }
+  return "";
+}
+
+}  // namespace stator

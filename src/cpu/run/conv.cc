@@ -1,0 +1,199 @@
+#include "cpu/run/conv.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "base/error.h"
+#include "cpu/run/post_ops.h"
+#include "ir/type.h"
+#include "ops/tensor.h"
+
+namespace stator {
+namespace {
+
+using dnnl::memory;
+
+enum class Layout { kGiven, kChannelsLast, kAny };
+
+std::optional<Layout> FindLayout(std::string_view name) {
+  for (size_t i = 0; i < std::size(kConvLayouts); ++i) {
+    if (kConvLayouts[i] == name) return static_cast<Layout>(i);
+  }
+  return std::nullopt;
+}
+
+// Strides of a dense tensor in this order of dims.
+Sizes OrderedStrides(const Sizes& dims, const DimOrder& order) {
+  Sizes strides(dims.size());
+  int64_t next = 1;
+  for (size_t i = dims.size(); i-- > 0;) {
+    size_t dim = order.empty() ? i : order[i];
+    strides[dim] = next;
+    next *= dims[dim];
+  }
+  return strides;
+}
+
+memory::desc ChannelsLastDesc(const Sizes& dims) {
+  DimOrder order = ChannelsLastOrder(static_cast<int>(dims.size()));
+  return MakeDesc(DType::kFloat32, dims, OrderedStrides(dims, order));
+}
+
+// How an activation lies. Strides of dims of size 1 say nothing: they become those of a dense
+// channels-last or row-major tensor if the others fit one, as the primitives expect them.
+memory::desc ActivationDesc(const TensorRef& tensor) {
+  for (const DimOrder& order : {ChannelsLastOrder(tensor.rank()), DimOrder{}}) {
+    Sizes dense = OrderedStrides(tensor.dims, order);
+    bool fits = true;
+    for (int i = 0; i < tensor.rank(); ++i) {
+      fits = fits && (tensor.dims[i] == 1 || tensor.strides[i] == dense[i]);
+    }
+    if (fits) return MakeDesc(tensor.dtype, tensor.dims, dense);
+  }
+  return MakeDesc(tensor.dtype, tensor.dims, tensor.strides);
+}
+
+// A vector of channels in the dims of an activation.
+memory::desc ChannelsDesc(const TensorRef& tensor, int rank, int64_t channels) {
+  memory::dims dims(rank, 1), strides(rank, 1);
+  dims[1] = channels;
+  for (int i = 0; i < tensor.rank(); ++i) {
+    if (tensor.dims[i] == channels) strides[1] = tensor.strides[i];
+  }
+  strides[0] = channels * strides[1];
+  return MakeDesc(tensor.dtype, dims, strides);
+}
+
+struct Window {
+  memory::dims stride, dilation, padding_begin, padding_end;
+};
+
+class ConvMaker {
+ public:
+  ConvMaker(const StepSite& site, const FusedBody& fused, Layout layout)
+      : site_(site),
+        fused_(fused),
+        layout_(layout),
+        attrs_(fused.anchor->attrs),
+        x_(site.inputs[fused.operands[0]]),
+        w_(site.inputs[fused.operands[1]]),
+        out_(site.outputs[0]),
+        transposed_(attrs_.GetBool("transposed")),
+        groups_(attrs_.GetInt("groups")) {}
+
+  std::unique_ptr<PreparedStep> Run() const {
+    memory::desc x = WantedDesc(x_), out = WantedDesc(out_), weights = WeightsDesc();
+    std::vector<Argument> arguments = {
+        {DNNL_ARG_SRC, MakeInput(site_, fused_.operands[0], ActivationDesc(x_))},
+        {DNNL_ARG_WEIGHTS, MakeInput(site_, fused_.operands[1], weights)},
+        {DNNL_ARG_DST, MakeOutput(ActivationDesc(out_))},
+    };
+    memory::desc bias;
+    if (fused_.operands.size() > 2 && fused_.operands[2] >= 0) {
+      const TensorRef& operand = site_.inputs[fused_.operands[2]];
+      bias = MakeDesc(DType::kFloat32, operand.dims, {1});
+      memory::desc given = MakeDesc(operand.dtype, operand.dims, operand.strides);
+      arguments.push_back({DNNL_ARG_BIAS, MakeInput(site_, fused_.operands[2], given)});
+    }
+    dnnl::primitive_attr attr =
+        MakeAttr(MakePostOps(site_, fused_, 0, PostOpDescs(), out, arguments));
+    memory::desc any_weights = MakeAnyDesc(DType::kFloat32, weights.get_dims());
+    auto make = [&] { return MakePrimitive(x, any_weights, bias, out, attr); };
+    return FindOneDnnStep(make, arguments);
+  }
+
+ private:
+  memory::desc WantedDesc(const TensorRef& tensor) const {
+    if (layout_ == Layout::kAny) return MakeAnyDesc(DType::kFloat32, tensor.dims);
+    bool given = layout_ == Layout::kGiven && tensor.dtype == DType::kFloat32;
+    return given ? ActivationDesc(tensor) : ChannelsLastDesc(tensor.dims);
+  }
+
+  // w as [groups,] out channels, in channels, kernel. A transposed w has in channels first.
+  memory::desc WeightsDesc() const {
+    memory::dims dims = w_.dims, strides = w_.strides;
+    int64_t group_stride = dims[0] / groups_ * strides[0];
+    dims[0] /= groups_;
+    if (transposed_) {
+      std::swap(dims[0], dims[1]);
+      std::swap(strides[0], strides[1]);
+    }
+    if (groups_ > 1) {
+      dims.insert(dims.begin(), groups_);
+      strides.insert(strides.begin(), group_stride);
+    }
+    return MakeDesc(w_.dtype, dims, strides);
+  }
+
+  std::vector<memory::desc> PostOpDescs() const {
+    std::vector<memory::desc> descs;
+    for (const PostOp& post_op : fused_.post_ops) {
+      descs.emplace_back();
+      if (!post_op.is_binary()) continue;
+      const TensorRef& operand = site_.inputs[post_op.input];
+      descs.back() = post_op.per_channel ? ChannelsDesc(operand, out_.rank(), out_.dims[1])
+                                         : ActivationDesc(operand);
+    }
+    return descs;
+  }
+
+  Window GetWindow() const {
+    Window window{.stride = attrs_.GetInts("stride"),
+                  .dilation = attrs_.GetInts("dilation"),
+                  .padding_begin = attrs_.GetInts("padding"),
+                  .padding_end = attrs_.GetInts("padding")};
+    std::vector<int64_t> output_padding = attrs_.GetInts("output_padding");
+    for (size_t i = 0; i < window.stride.size(); ++i) {
+      if (transposed_) window.padding_end[i] -= output_padding[i];
+      window.dilation[i] -= 1;  // oneDNN counts the elements in between
+    }
+    return window;
+  }
+
+  dnnl::primitive_desc MakePrimitive(const memory::desc& x, const memory::desc& w,
+                                     const memory::desc& bias, const memory::desc& out,
+                                     const dnnl::primitive_attr& attr) const {
+    const dnnl::engine& engine = OneDnnEngine();
+    constexpr auto kInference = dnnl::prop_kind::forward_inference;
+    Window window = GetWindow();
+    if (transposed_) {
+      return dnnl::deconvolution_forward::primitive_desc(
+          engine, kInference, dnnl::algorithm::deconvolution_direct, x, w, bias, out, window.stride,
+          window.dilation, window.padding_begin, window.padding_end, attr);
+    }
+    return dnnl::convolution_forward::primitive_desc(
+        engine, kInference, dnnl::algorithm::convolution_direct, x, w, bias, out, window.stride,
+        window.dilation, window.padding_begin, window.padding_end, attr);
+  }
+
+  const StepSite& site_;
+  const FusedBody& fused_;
+  Layout layout_;
+  const Attrs& attrs_;
+  const TensorRef &x_, &w_, &out_;
+  bool transposed_;
+  int64_t groups_;
+};
+
+}  // namespace
+
+std::unique_ptr<PreparedStep> FindConv(const StepSite& site, std::string_view layout_name) {
+  std::optional<Layout> layout = FindLayout(layout_name);
+  std::optional<FusedBody> fused = FindFusedBody(site.body);
+  if (!layout || !fused || fused->anchor->op->name != "conv") return nullptr;
+  if (!CanOneDnnRun(site)) return nullptr;
+  return ConvMaker(site, *fused, *layout).Run();
+}
+
+std::unique_ptr<PreparedStep> PrepareConv(const StepSite& site) {
+  const Attr* layout = site.step->attrs.Find("layout");
+  std::unique_ptr<PreparedStep> step;
+  if (layout != nullptr) step = FindConv(site, std::get<std::string>(*layout));
+  // A plan made for another instruction set may name a layout that this one has no code for.
+  for (size_t i = 0; i < std::size(kConvLayouts) && !step; ++i) {
+    step = FindConv(site, kConvLayouts[i]);
+  }
+  return step ? std::move(step) : PrepareReference(site);
+}
+
+}  // namespace stator

@@ -1,0 +1,272 @@
+#include "cpu/run/gemm.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "base/error.h"
+#include "cpu/run/post_ops.h"
+#include "ops/tensor.h"
+
+namespace stator {
+namespace {
+
+using dnnl::memory;
+
+enum class Form { kMatmul, kInnerProduct, kConvH, kConvW };
+
+std::optional<Form> FindForm(std::string_view name) {
+  for (size_t i = 0; i < std::size(kGemmForms); ++i) {
+    if (kGemmForms[i] == name) return static_cast<Form>(i);
+  }
+  return std::nullopt;
+}
+
+// A matrix in memory; strides in elements. A dim of size 1 has the stride of a dense matrix.
+struct Matrix {
+  int64_t rows, columns;
+  int64_t row_stride, column_stride;
+};
+
+Matrix MakeMatrix(int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride) {
+  if (rows == 1) row_stride = column_stride == 1 ? columns : 1;
+  if (columns == 1) column_stride = row_stride == 1 ? rows : 1;
+  return {rows, columns, row_stride, column_stride};
+}
+
+Matrix LastMatrix(const TensorRef& tensor) {
+  int row = tensor.rank() - 2;
+  return MakeMatrix(tensor.dims[row], tensor.dims[row + 1], tensor.strides[row],
+                    tensor.strides[row + 1]);
+}
+
+// All dims but the last seen as rows; empty when their strides do not allow it.
+std::optional<Matrix> FindRows(const TensorRef& tensor) {
+  int last = tensor.rank() - 1;
+  int64_t rows = 1, row_stride = 0;
+  for (int i = last; i-- > 0;) {
+    if (tensor.dims[i] == 1) continue;
+    if (rows == 1) {
+      row_stride = tensor.strides[i];
+    } else if (tensor.strides[i] != rows * row_stride) {
+      return std::nullopt;
+    }
+    rows *= tensor.dims[i];
+  }
+  return MakeMatrix(rows, tensor.dims[last], row_stride, tensor.strides[last]);
+}
+
+// ---- operands as one form takes them
+// Rows of a layer's input or output.
+memory::desc RowsDesc(DType dtype, const Matrix& m, Form form) {
+  int64_t all = m.rows * m.row_stride;
+  switch (form) {
+    case Form::kConvH:
+      return MakeDesc(dtype, {1, m.columns, m.rows, 1},
+                      {all, m.column_stride, m.row_stride, m.row_stride});
+    case Form::kConvW:
+      return MakeDesc(dtype, {1, m.columns, 1, m.rows}, {all, m.column_stride, all, m.row_stride});
+    default: return MakeDesc(dtype, {m.rows, m.columns}, {m.row_stride, m.column_stride});
+  }
+}
+
+memory::desc DenseRowsDesc(const Matrix& m, Form form) {
+  return RowsDesc(DType::kFloat32, MakeMatrix(m.rows, m.columns, m.columns, 1), form);
+}
+
+memory::desc WeightsDesc(DType dtype, const Matrix& b, Form form) {
+  memory::dims dims = {b.columns, b.rows}, strides = {b.column_stride, b.row_stride};
+  if (form == Form::kMatmul) {
+    std::swap(dims[0], dims[1]);
+    std::swap(strides[0], strides[1]);
+  } else if (form != Form::kInnerProduct) {
+    dims.insert(dims.end(), {1, 1});
+    strides.insert(strides.end(), {1, 1});
+  }
+  return MakeDesc(dtype, dims, strides);
+}
+
+// A stack of matrices with `rank` dims, of which those that are broadcast have size 1.
+memory::desc StackDesc(const TensorRef& tensor, int rank) {
+  memory::dims dims(rank, 1), strides(rank, 1);
+  Matrix matrix = LastMatrix(tensor);
+  dims[rank - 2] = matrix.rows;
+  dims[rank - 1] = matrix.columns;
+  strides[rank - 2] = matrix.row_stride;
+  strides[rank - 1] = matrix.column_stride;
+  int64_t span = std::max(matrix.rows * matrix.row_stride, matrix.columns * matrix.column_stride);
+  for (int to = rank - 3, i = tensor.rank() - 3; to >= 0; --to, --i) {
+    bool repeats = i < 0 || tensor.dims[i] == 1 || tensor.strides[i] == 0;
+    dims[to] = repeats ? 1 : tensor.dims[i];
+    strides[to] = repeats ? span : tensor.strides[i];
+    span = std::max(span, dims[to] * strides[to]);
+  }
+  return MakeDesc(tensor.dtype, dims, strides);
+}
+
+// A post-op's operand in the dims of a stack; a vector of channels has rank 1.
+memory::desc StackOperandDesc(TensorRef tensor, int rank) {
+  while (tensor.rank() < 2) {
+    tensor.dims.insert(tensor.dims.begin(), 1);
+    tensor.strides.insert(tensor.strides.begin(), tensor.num_elements());
+  }
+  return StackDesc(tensor, rank);
+}
+
+// The body's operands in the terms of one form.
+struct Problem {
+  memory::desc a, b, out;              // as they lie
+  memory::desc dense_a, dense_out;     // as they would lie after a copy
+  std::vector<memory::desc> post_ops;  // operands as they lie, one per post-op
+};
+
+class GemmMaker {
+ public:
+  GemmMaker(const StepSite& site, const FusedBody& fused, Form form)
+      : site_(site),
+        fused_(fused),
+        form_(form),
+        a_(site.inputs[fused.operands[0]]),
+        b_(site.inputs[fused.operands[1]]),
+        out_(site.outputs[0]) {}
+
+  // Operands are taken where they lie if the primitive can, else copied.
+  std::unique_ptr<PreparedStep> Run() const {
+    std::optional<Problem> problem = FindLayer();
+    bool is_layer = problem.has_value();
+    if (!is_layer) {
+      if (form_ != Form::kMatmul) return nullptr;
+      problem = MakeStack();
+    }
+    bool packs = b_.data != nullptr || form_ != Form::kMatmul;
+    bool is_f32 = out_.dtype == DType::kFloat32;
+    memory::desc any_b = MakeAnyDesc(DType::kFloat32, problem->b.get_dims());
+    std::unique_ptr<PreparedStep> step;
+    if (is_f32) {
+      step = Make(*problem, problem->a, packs && is_layer ? any_b : problem->b, problem->out);
+    }
+    if (!step) step = Make(*problem, problem->dense_a, any_b, problem->dense_out);
+    return step;
+  }
+
+ private:
+  // One matrix b for all rows of a. Empty when a, the output or a post-op's operand is no matrix.
+  std::optional<Problem> FindLayer() const {
+    for (int i = 0; i < b_.rank() - 2; ++i) {
+      if (b_.dims[i] != 1) return std::nullopt;
+    }
+    std::optional<Matrix> a = FindRows(a_), out = FindRows(out_);
+    if (!a || !out || a->rows != out->rows) return std::nullopt;
+    Problem problem{.a = RowsDesc(a_.dtype, *a, form_),
+                    .b = WeightsDesc(b_.dtype, LastMatrix(b_), form_),
+                    .out = RowsDesc(out_.dtype, *out, form_),
+                    .dense_a = DenseRowsDesc(*a, form_),
+                    .dense_out = DenseRowsDesc(*out, form_),
+                    .post_ops = {}};
+    for (const PostOp& post_op : fused_.post_ops) {
+      problem.post_ops.emplace_back();
+      if (!post_op.is_binary()) continue;
+      std::optional<Matrix> rows = FindRows(site_.inputs[post_op.input]);
+      if (!rows) return std::nullopt;
+      problem.post_ops.back() = RowsDesc(DType::kFloat32, *rows, form_);
+    }
+    return problem;
+  }
+
+  Problem MakeStack() const {
+    int rank = out_.rank();
+    auto dense = [](const memory::desc& desc) {
+      return MakeDesc(DType::kFloat32, desc.get_dims(), DenseStrides(desc.get_dims()));
+    };
+    Problem problem{.a = StackDesc(a_, rank),
+                    .b = StackDesc(b_, rank),
+                    .out = StackDesc(out_, rank),
+                    .dense_a = {},
+                    .dense_out = {},
+                    .post_ops = {}};
+    problem.dense_a = dense(problem.a);
+    problem.dense_out = dense(problem.out);
+    for (const PostOp& post_op : fused_.post_ops) {
+      problem.post_ops.emplace_back();
+      if (!post_op.is_binary()) continue;
+      problem.post_ops.back() = StackOperandDesc(site_.inputs[post_op.input], rank);
+    }
+    return problem;
+  }
+
+  // The step whose primitive takes a, b and the output as given here.
+  std::unique_ptr<PreparedStep> Make(const Problem& problem, const memory::desc& a,
+                                     const memory::desc& b, const memory::desc& out) const {
+    std::vector<Argument> arguments = {
+        {DNNL_ARG_SRC, MakeInput(site_, fused_.operands[0], problem.a)},
+        {DNNL_ARG_WEIGHTS, MakeInput(site_, fused_.operands[1], problem.b)},
+        {DNNL_ARG_DST, MakeOutput(problem.out)},
+    };
+    memory::desc bias;
+    if (HasBias()) {
+      bias = BiasDesc(out);
+      const TensorRef& operand = site_.inputs[fused_.post_ops[0].input];
+      memory::dims strides(bias.get_ndims(), operand.strides.back());
+      memory::desc given = MakeDesc(DType::kFloat32, bias.get_dims(), strides);
+      arguments.push_back({DNNL_ARG_BIAS, MakeInput(site_, fused_.post_ops[0].input, given)});
+    }
+    dnnl::primitive_attr attr =
+        MakeAttr(MakePostOps(site_, fused_, HasBias() ? 1 : 0, problem.post_ops, out, arguments));
+    auto make = [&] { return MakePrimitive(a, b, bias, out, attr); };
+    return FindOneDnnStep(make, arguments);
+  }
+
+  // Whether the first post-op adds a number per channel, which every primitive can do by itself.
+  bool HasBias() const {
+    return !fused_.post_ops.empty() && fused_.post_ops[0].per_channel &&
+           fused_.post_ops[0].algorithm == dnnl::algorithm::binary_add;
+  }
+
+  memory::desc BiasDesc(const memory::desc& out) const {
+    int64_t columns = out_.dims.back();
+    memory::dims dims = {columns};
+    if (form_ == Form::kMatmul) dims.insert(dims.begin(), out.get_ndims() - 1, 1);
+    return MakeDesc(DType::kFloat32, dims, DenseStrides(dims));
+  }
+
+  dnnl::primitive_desc MakePrimitive(const memory::desc& a, const memory::desc& b,
+                                     const memory::desc& bias, const memory::desc& out,
+                                     const dnnl::primitive_attr& attr) const {
+    const dnnl::engine& engine = OneDnnEngine();
+    constexpr auto kInference = dnnl::prop_kind::forward_inference;
+    if (form_ == Form::kMatmul) {
+      return dnnl::matmul::primitive_desc(engine, a, b, bias, out, attr);
+    }
+    if (form_ == Form::kInnerProduct) {
+      return dnnl::inner_product_forward::primitive_desc(engine, kInference, a, b, bias, out, attr);
+    }
+    return dnnl::convolution_forward::primitive_desc(engine, kInference,
+                                                     dnnl::algorithm::convolution_direct, a, b,
+                                                     bias, out, {1, 1}, {0, 0}, {0, 0}, attr);
+  }
+
+  const StepSite& site_;
+  const FusedBody& fused_;
+  Form form_;
+  const TensorRef &a_, &b_, &out_;
+};
+
+}  // namespace
+
+std::unique_ptr<PreparedStep> FindGemm(const StepSite& site, std::string_view form_name) {
+  std::optional<Form> form = FindForm(form_name);
+  std::optional<FusedBody> fused = FindFusedBody(site.body);
+  if (!form || !fused || fused->anchor->op->name != "matmul") return nullptr;
+  if (!CanOneDnnRun(site)) return nullptr;
+  return GemmMaker(site, *fused, *form).Run();
+}
+
+std::unique_ptr<PreparedStep> PrepareGemm(const StepSite& site) {
+  const Attr* form = site.step->attrs.Find("form");
+  std::unique_ptr<PreparedStep> step;
+  if (form != nullptr) step = FindGemm(site, std::get<std::string>(*form));
+  // A plan made for another instruction set may name a form that this one does not have.
+  if (!step) step = FindGemm(site, "matmul");
+  return step ? std::move(step) : PrepareReference(site);
+}
+
+}  // namespace stator

@@ -1,0 +1,272 @@
+#include "cpu/run/onednn.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace stator {
+namespace {
+
+using dnnl::memory;
+
+constexpr int64_t kAlignment = 64;
+
+// Whether both describe the same bytes: dims of size 1 may differ in stride.
+bool IsSameLayout(const memory::desc& lhs, const memory::desc& rhs) {
+  if (lhs == rhs) return true;
+  bool plain = lhs.get_format_kind() == memory::format_kind::blocked &&
+               rhs.get_format_kind() == memory::format_kind::blocked &&
+               lhs.get_inner_nblks() == 0 && rhs.get_inner_nblks() == 0;
+  if (!plain || lhs.get_dims() != rhs.get_dims() || lhs.get_data_type() != rhs.get_data_type() ||
+      lhs.get_padded_dims() != rhs.get_padded_dims()) {
+    return false;
+  }
+  memory::dims dims = lhs.get_dims(), left = lhs.get_strides(), right = rhs.get_strides();
+  for (size_t i = 0; i < dims.size(); ++i) {
+    if (dims[i] > 1 && left[i] != right[i]) return false;
+  }
+  return true;
+}
+
+[[noreturn]] void FailOneDnn(const dnnl::error& error, std::string_view what) {
+  ErrorKind kind =
+      error.status == dnnl_out_of_memory ? ErrorKind::kOutOfMemory : ErrorKind::kDeviceError;
+  Fail(kind, "oneDNN failed in {}: {}", what, error.message);
+}
+
+std::string_view IsaName(dnnl::cpu_isa isa) {
+  switch (isa) {
+    case dnnl::cpu_isa::sse41: return "sse41";
+    case dnnl::cpu_isa::avx: return "avx";
+    case dnnl::cpu_isa::avx2: return "avx2";
+    case dnnl::cpu_isa::avx2_vnni: return "avx2_vnni";
+    case dnnl::cpu_isa::avx2_vnni_2: return "avx2_vnni_2";
+    case dnnl::cpu_isa::avx512_core: return "avx512_core";
+    case dnnl::cpu_isa::avx512_core_vnni: return "avx512_core_vnni";
+    case dnnl::cpu_isa::avx512_core_bf16: return "avx512_core_bf16";
+    case dnnl::cpu_isa::avx512_core_fp16: return "avx512_core_fp16";
+    case dnnl::cpu_isa::avx512_core_amx: return "avx512_core_amx";
+    default: return "isa_default";
+  }
+}
+
+}  // namespace
+
+const dnnl::engine& OneDnnEngine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+std::string OneDnnName() {
+  const dnnl_version_t* version = dnnl_version();
+  return fmt::format("oneDNN {}.{}.{} {}", version->major, version->minor, version->patch,
+                     IsaName(dnnl::get_effective_cpu_isa()));
+}
+
+memory::data_type OneDnnType(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32: return memory::data_type::f32;
+    case DType::kBFloat16: return memory::data_type::bf16;
+    case DType::kFloat16: return memory::data_type::f16;
+    default: return memory::data_type::undef;
+  }
+}
+
+bool CanOneDnnRun(const StepSite& site) {
+  auto fits = [](const TensorRef& tensor) {
+    return OneDnnType(tensor.dtype) != memory::data_type::undef && tensor.num_elements() > 0;
+  };
+  return std::all_of(site.inputs.begin(), site.inputs.end(), fits) &&
+         std::all_of(site.outputs.begin(), site.outputs.end(), fits);
+}
+
+memory::desc MakeDesc(DType dtype, const memory::dims& dims, const memory::dims& strides) {
+  return memory::desc(dims, OneDnnType(dtype), strides);
+}
+
+memory::desc MakeAnyDesc(DType dtype, const memory::dims& dims) {
+  return memory::desc(dims, OneDnnType(dtype), memory::format_tag::any);
+}
+
+Operand MakeInput(const StepSite& site, int index, memory::desc given) {
+  return {.role = Operand::kInput,
+          .index = index,
+          .constant = site.inputs[index].data,
+          .given = std::move(given)};
+}
+
+Operand MakeOutput(memory::desc given) {
+  return {.role = Operand::kOutput, .index = 0, .constant = nullptr, .given = std::move(given)};
+}
+
+dnnl::primitive_attr MakeAttr(const dnnl::post_ops& post_ops) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  attr.set_post_ops(post_ops);
+  return attr;
+}
+
+std::unique_ptr<PreparedStep> FindOneDnnStep(const std::function<dnnl::primitive_desc()>& make,
+                                             std::span<const Argument> arguments) {
+  try {
+    dnnl::primitive_desc desc = make();
+    // A plain loop of oneDNN's.
+    if (std::string_view(desc.impl_info_str()).find("ref") != std::string_view::npos)
+      return nullptr;
+    return std::make_unique<OneDnnStep>(desc, arguments);
+  } catch (const dnnl::error& error) {
+    bool absent = error.status == dnnl_unimplemented || error.status == dnnl_invalid_arguments;
+    if (!absent) FailOneDnn(error, "creating a primitive");
+    return nullptr;
+  }
+}
+
+// ---- OneDnnStep
+struct OneDnnStep::Frame {
+  struct CallArgs {
+    std::vector<memory> memories;  // one per binding
+    std::vector<dnnl_exec_arg_t> args;
+  };
+
+  explicit Frame(const OneDnnStep& step) : stream(OneDnnEngine()) {
+    for (const Call& call : step.before_) Add(call);
+    Add(step.call_);
+    for (const Call& call : step.after_) Add(call);
+  }
+
+  void Add(const Call& call) {
+    CallArgs& args = calls.emplace_back();
+    for (const Binding& binding : call.bindings) {
+      args.memories.push_back(memory(binding.desc, OneDnnEngine(), DNNL_MEMORY_NONE));
+      args.args.push_back({binding.arg, args.memories.back().get()});
+    }
+  }
+
+  dnnl::stream stream;
+  std::vector<CallArgs> calls;
+};
+
+OneDnnStep::~OneDnnStep() { delete spare_.load(); }
+
+OneDnnStep::OneDnnStep(const dnnl::primitive_desc& desc, std::span<const Argument> arguments) {
+  call_.primitive = dnnl::primitive(desc);
+  for (const Argument& argument : arguments) {
+    Bind(argument, desc.query_md(dnnl::query::exec_arg_md, argument.arg));
+  }
+  memory::desc scratchpad = desc.scratchpad_desc();
+  if (scratchpad.get_size() == 0) return;
+  call_.bindings.push_back({.arg = DNNL_ARG_SCRATCHPAD,
+                            .desc = scratchpad,
+                            .source = Source::kWs,
+                            .position = AddWs(static_cast<int64_t>(scratchpad.get_size()))});
+}
+
+int64_t OneDnnStep::AddWs(int64_t bytes) {
+  int64_t offset = ws_bytes_;
+  ws_bytes_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return offset;
+}
+
+void OneDnnStep::Bind(const Argument& argument, const memory::desc& wanted) {
+  const Operand& operand = argument.operand;
+  Binding given{.arg = argument.arg,
+                .desc = operand.given,
+                .source = operand.role == Operand::kInput ? Source::kInput : Source::kOutput,
+                .position = operand.index};
+  Binding binding = given;
+  binding.desc = wanted;
+  if (IsSameLayout(operand.given, wanted)) {
+    call_.bindings.push_back(binding);
+    return;
+  }
+  if (operand.constant != nullptr) {
+    void* data = const_cast<std::byte*>(operand.constant);
+    memory from(operand.given, OneDnnEngine(), data), to(wanted, OneDnnEngine());
+    packed_.push_back({.reorder = dnnl::reorder(from, to), .from = from, .to = to});
+    Pack(packed_.back());
+    binding.source = Source::kPacked;
+    binding.position = static_cast<int64_t>(packed_.size()) - 1;
+  } else {
+    binding.source = Source::kWs;
+    binding.position = AddWs(static_cast<int64_t>(wanted.get_size()));
+    if (operand.role == Operand::kInput) {
+      before_.push_back(MakeReorder(given, binding));
+    } else {
+      after_.push_back(MakeReorder(binding, given));
+    }
+  }
+  call_.bindings.push_back(binding);
+}
+
+OneDnnStep::Call OneDnnStep::MakeReorder(Binding from, Binding to) {
+  dnnl::reorder::primitive_desc desc(OneDnnEngine(), from.desc, OneDnnEngine(), to.desc);
+  from.arg = DNNL_ARG_FROM;
+  to.arg = DNNL_ARG_TO;
+  return {.primitive = dnnl::reorder(desc), .bindings = {std::move(from), std::move(to)}};
+}
+
+void OneDnnStep::Pack(const Packed& packed) const {
+  dnnl::stream stream(OneDnnEngine());
+  dnnl::reorder reorder = packed.reorder;
+  memory from = packed.from, to = packed.to;
+  reorder.execute(stream, from, to);
+  stream.wait();
+}
+
+void OneDnnStep::Refit() {
+  for (const Packed& packed : packed_) Pack(packed);
+}
+
+bool OneDnnStep::Reads(int input) const {
+  auto reads = [&](const Call& call) {
+    return std::any_of(call.bindings.begin(), call.bindings.end(), [&](const Binding& binding) {
+      return binding.source == Source::kInput && binding.position == input;
+    });
+  };
+  return reads(call_) || std::any_of(before_.begin(), before_.end(), reads);
+}
+
+int64_t OneDnnStep::packed_bytes() const {
+  int64_t bytes = 0;
+  for (const Packed& packed : packed_) bytes += packed.to.get_desc().get_size();
+  return bytes;
+}
+
+std::unique_ptr<OneDnnStep::Frame> OneDnnStep::TakeFrame() const {
+  std::unique_ptr<Frame> frame(spare_.exchange(nullptr, std::memory_order_acquire));
+  return frame ? std::move(frame) : std::make_unique<Frame>(*this);
+}
+
+std::byte* OneDnnStep::Resolve(const Binding& binding, const StepArgs& args) const {
+  switch (binding.source) {
+    case Source::kInput: return args.inputs[binding.position];
+    case Source::kOutput: return args.outputs[binding.position];
+    case Source::kWs: return args.ws + binding.position;
+    case Source::kPacked:
+      return static_cast<std::byte*>(packed_[binding.position].to.get_data_handle());
+  }
+  __builtin_unreachable();
+}
+
+void OneDnnStep::Run(const StepArgs& args) const {
+  std::unique_ptr<Frame> frame = TakeFrame();
+  size_t next = 0;
+  auto execute = [&](const Call& call) {
+    Frame::CallArgs& handles = frame->calls[next++];
+    for (size_t i = 0; i < call.bindings.size(); ++i) {
+      handles.memories[i].set_data_handle(Resolve(call.bindings[i], args));
+    }
+    dnnl_status_t status =
+        dnnl_primitive_execute(call.primitive.get(), frame->stream.get(),
+                               static_cast<int>(handles.args.size()), handles.args.data());
+    if (status != dnnl_success) {
+      FailOneDnn(dnnl::error(status, "dnnl_primitive_execute"), "running a primitive");
+    }
+  };
+  for (const Call& call : before_) execute(call);
+  execute(call_);
+  for (const Call& call : after_) execute(call);
+  delete spare_.exchange(frame.release(), std::memory_order_release);
+}
+
+}  // namespace stator

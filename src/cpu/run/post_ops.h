@@ -1,0 +1,46 @@
+// What a gemm or conv kernel computes, in oneDNN's terms: an anchor, then a chain of post-ops.
+//
+// In:  a kernel's body. Out: its matmul or conv node, and each pointwise node behind it as a
+// post-op. Invariant: a body that is found here is computed as its ops' scalar bodies say, within
+// their tolerances, for all finite operands.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "cpu/run/onednn.h"
+#include "ir/graph.h"
+
+namespace stator {
+
+struct PostOp {
+  dnnl::algorithm algorithm = dnnl::algorithm::undef;
+  float alpha = 0, beta = 0;  // of an eltwise algorithm
+  int input = -1;             // of a binary algorithm: its second operand, among the body's inputs
+  // How a binary operand meets the output: element by element, or one element per channel.
+  bool per_channel = false;
+
+  bool is_binary() const { return input >= 0; }
+};
+
+struct FusedBody {
+  const Node* anchor = nullptr;
+  std::vector<int> operands;  // of the anchor, among the body's inputs; -1: absent
+  std::vector<PostOp> post_ops;
+};
+
+// The dim of a kernel's output along which a bias runs: 1 for conv, the last for matmul.
+int ChannelDim(const Node& anchor, int rank);
+
+// The post-ops from position `first` on, for a primitive whose output is laid out as `out` (a
+// layout that may be left to the primitive). `given` says, for each post-op that is binary, how its
+// operand lies; the operands join `arguments`.
+dnnl::post_ops MakePostOps(const StepSite& site, const FusedBody& fused, size_t first,
+                           std::span<const dnnl::memory::desc> given, const dnnl::memory::desc& out,
+                           std::vector<Argument>& arguments);
+
+// Empty when the body is no anchor and chain, or has a node that no post-op can express.
+std::optional<FusedBody> FindFusedBody(const Graph& body);
+
+}  // namespace stator
