@@ -1,13 +1,16 @@
 #include "ir/rewriter.h"
 
 #include "base/error.h"
+#include "ir/print.h"
 
 namespace stator {
 
 bool Rewriter::Start() {
   if (fuel_ != nullptr && fuel_->left >= 0) {
     if (fuel_->left == 0) return false;
-    --fuel_->left;
+    if (--fuel_->left == 0 && point_.valid()) {
+      fuel_->last = DescribeNode(graph_, graph_.node(point_));
+    }
   }
   ++num_rewrites_;
   return true;

@@ -7,6 +7,8 @@
 // them). New nodes are placed before the node at the insertion point and inherit its origin.
 #pragma once
 
+#include <string>
+
 #include "ir/graph.h"
 #include "ir/op_def.h"
 
@@ -15,6 +17,7 @@ namespace stator {
 // How many more rewrites may be made; negative means no bound.
 struct Fuel {
   int64_t left = -1;
+  std::string last;  // once none is left: the node at which the last rewrite was made
 };
 
 class Rewriter {

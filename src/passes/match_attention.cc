@@ -1,0 +1,371 @@
+// MatchAttention: attention spelled out in products and a softmax becomes one node.
+//
+//   %0 = mul(%q, 0.125)
+//   %1 = permute(%k) {perm = [0, 1, 3, 2]}
+//   %2 = matmul(%0, %1)                           %0 = attention(%q, %k, %v, %mask)
+//   %3 = add(%2, %mask)                    ->            {causal = false, scale = 0.125}
+//   %4 = softmax(%3) {axis = 3}
+//   %5 = matmul(%4, %v)
+//
+// Matches what torch decomposes scaled_dot_product_attention into, and what models write: factors
+// on either side, batched products over merged dims, additive and -inf masks, and the guard for
+// rows without a key (_safe_softmax). Invariant: without that guard, a row that no key is left for
+// is NaN where the attention node gives zeros; such a graph matches only where its mask cannot do
+// that. A literal mask that is a triangle becomes `causal`.
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "base/error.h"
+#include "passes/match.h"
+#include "passes/passes.h"
+
+namespace stator {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// ---- masks
+// The elements of a literal in row-major order.
+std::vector<double> ReadLiteral(const Value& literal) {
+  return DispatchDType(literal.type.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* elements = reinterpret_cast<const T*>(literal.data.bytes);
+    return std::vector<double>(elements, elements + literal.data.size / sizeof(T));
+  });
+}
+
+// A mask's literal, seen through expands; else null.
+const Value* FindMaskLiteral(const Graph& graph, ValueId mask) {
+  while (const Node* expand = FindNode(graph, mask, "expand")) mask = expand->inputs[0];
+  const Value& value = graph.value(mask);
+  return value.kind == ValueKind::kLiteral ? &value : nullptr;
+}
+
+bool IsMaskedOut(const Value& mask, double element) {
+  return mask.type.dtype == DType::kBool ? element == 0 : element == -kInfinity;
+}
+
+// Whether each row of the literal leaves a key.
+bool LeavesKeys(const Value& mask) {
+  std::vector<double> elements = ReadLiteral(mask);
+  size_t width = mask.type.dims.empty() ? 1 : mask.type.dims.back().value();
+  for (size_t row = 0; row + width <= elements.size(); row += width) {
+    bool leaves = false;
+    for (size_t i = 0; i < width; ++i) leaves = leaves || !IsMaskedOut(mask, elements[row + i]);
+    if (!leaves) return false;
+  }
+  return true;
+}
+
+// Whether no element of a float value is -inf or NaN as far as the graph shows: finite literals
+// chosen by a condition, or scaled by integers and bools.
+bool IsFinite(const Graph& graph, ValueId value) {
+  if (const Value* literal = FindMaskLiteral(graph, value)) {
+    for (double element : ReadLiteral(*literal)) {
+      if (!std::isfinite(element)) return false;
+    }
+    return true;
+  }
+  const Node* node = graph.FindProducer(value);
+  if (node == nullptr) return false;
+  if (node->op->Is(kView)) return IsFinite(graph, node->inputs[0]);
+  if (node->op->name == "where") {
+    return IsFinite(graph, node->inputs[1]) && IsFinite(graph, node->inputs[2]);
+  }
+  if (node->op->name == "cast") {
+    DType from = graph.type(node->inputs[0]).dtype;
+    return IsFloat(from) ? IsFinite(graph, node->inputs[0]) : true;
+  }
+  if (node->op->name == "mul" || node->op->name == "sub" || node->op->name == "add") {
+    return IsFinite(graph, node->inputs[0]) && IsFinite(graph, node->inputs[1]);
+  }
+  return false;
+}
+
+// ---- the pattern
+struct Pattern {
+  const Node* scores = nullptr;  // matmul(q, k transposed)
+  const Node* softmax = nullptr;
+  Dims dims;  // [.., L, S] at which the mask is added, else of the softmax
+  double scale = 1;
+  ValueId mask;                // absent: invalid
+  bool mask_inverted = false;  // a bool mask that is true where a key is not seen
+  bool safe = false;           // rows without a key are guarded
+};
+
+ValueId SkipViewsAndCasts(const Graph& graph, ValueId value) {
+  while (true) {
+    const Node* node = graph.FindProducer(value);
+    bool skips = node != nullptr && CountUses(graph, value) == 1 &&
+                 (node->op->name == "reshape" ||
+                  (node->op->name == "cast" && IsFloat(graph.type(value).dtype) &&
+                   IsFloat(graph.type(node->inputs[0]).dtype)));
+    if (!skips) return value;
+    value = node->inputs[0];
+  }
+}
+
+// Whether `value` says for each row whether all of `scores` are -inf: all(eq(scores, -inf)), or the
+// same by not any not.
+bool IsLostRow(const Graph& graph, ValueId value, ValueId scores) {
+  std::string_view fold = "all";
+  bool inverted = false;
+  if (const Node* outer = FindNode(graph, value, "logical_not")) {
+    fold = "any", inverted = true, value = outer->inputs[0];
+  }
+  const Node* reduce = FindNode(graph, value, fold);
+  if (reduce == nullptr) return false;
+  int last = graph.type(scores).rank() - 1;
+  if (reduce->attrs.GetDims("axes") != Dims{last} || !reduce->attrs.GetBool("keepdim"))
+    return false;
+  ValueId lost = reduce->inputs[0];
+  const Node* compare = nullptr;
+  if (inverted) {
+    compare = FindNode(graph, lost, "ne");
+    if (const Node* inner = FindNode(graph, lost, "logical_not")) lost = inner->inputs[0];
+  }
+  if (compare == nullptr) compare = FindNode(graph, lost, "eq");
+  return compare != nullptr && compare->inputs[0] == scores &&
+         IsScalar(graph, compare->inputs[1], -kInfinity);
+}
+
+// Reads from the weights of the values up to the softmax.
+bool MatchSoftmax(const Graph& graph, ValueId weights, Pattern& pattern) {
+  weights = SkipViewsAndCasts(graph, weights);
+  if (CountUses(graph, weights) != 1) return false;
+  ValueId condition;
+  if (const Node* where = FindNode(graph, weights, "where")) {
+    if (!IsScalar(graph, where->inputs[1], 0)) return false;
+    condition = where->inputs[0];
+    weights = where->inputs[2];
+  }
+  const Node* softmax = FindNode(graph, weights, "softmax");
+  if (softmax == nullptr || CountUses(graph, weights) != 1) return false;
+  int last = graph.type(weights).rank() - 1;
+  if (last < 1 || softmax->attrs.GetInt("axis") != last) return false;
+  pattern.softmax = softmax;
+  pattern.safe = condition.valid();
+  return !pattern.safe || IsLostRow(graph, condition, softmax->inputs[0]);
+}
+
+bool LeadsToProduct(const Graph& graph, ValueId value) {
+  for (int depth = 0; depth < 8; ++depth) {
+    const Node* node = graph.FindProducer(value);
+    if (node == nullptr) return false;
+    if (node->op->name == "matmul") return true;
+    bool passes = node->op->name == "reshape" || node->op->name == "cast" ||
+                  ((node->op->name == "mul" || node->op->name == "div") &&
+                   FindScalar(graph, node->inputs[1]));
+    if (!passes) return false;
+    value = node->inputs[0];
+  }
+  return false;
+}
+
+// Takes a mask from an add or a where: the scores that it is applied to; invalid when `node` is
+// neither.
+ValueId MatchMask(const Graph& graph, const Node& node, Pattern& pattern) {
+  if (pattern.mask.valid() || pattern.scale != 1) return {};
+  pattern.dims = graph.type(node.outputs[0]).dims;
+  if (node.op->name == "add") {
+    for (int i : {0, 1}) {
+      if (!LeadsToProduct(graph, node.inputs[i])) continue;
+      pattern.mask = node.inputs[1 - i];
+      return node.inputs[i];
+    }
+  }
+  if (node.op->name == "where") {
+    for (int i : {1, 2}) {
+      if (!IsScalar(graph, node.inputs[3 - i], -kInfinity)) continue;
+      pattern.mask = node.inputs[0];
+      pattern.mask_inverted = i == 2;
+      return node.inputs[i];
+    }
+  }
+  return {};
+}
+
+// Reads from the softmax up to the product of queries and keys.
+bool MatchScores(const Graph& graph, Pattern& pattern) {
+  ValueId value = pattern.softmax->inputs[0];
+  pattern.dims = graph.type(value).dims;
+  const Dims last(pattern.dims.end() - 2, pattern.dims.end());
+  int allowed_uses = pattern.safe ? 2 : 1;  // the guard reads the masked scores too
+  while (true) {
+    const Dims& dims = graph.type(value).dims;
+    if (dims.size() < 2 || Dims(dims.end() - 2, dims.end()) != last) return false;
+    if (CountUses(graph, value) > allowed_uses) return false;
+    allowed_uses = 1;
+    const Node* node = graph.FindProducer(value);
+    if (node == nullptr) return false;
+    if (node->op->name == "matmul") {
+      pattern.scores = node;
+      return true;
+    }
+    bool by_number = node->op->name == "mul" || node->op->name == "div";
+    std::optional<double> number =
+        by_number ? FindScalar(graph, node->inputs[1]) : std::optional<double>();
+    if (number) {
+      pattern.scale = node->op->name == "mul" ? pattern.scale * *number : pattern.scale / *number;
+      value = node->inputs[0];
+    } else if (node->op->name == "reshape" || node->op->name == "cast") {
+      value = node->inputs[0];
+    } else {
+      value = MatchMask(graph, *node, pattern);
+      if (!value.valid()) return false;
+    }
+  }
+}
+
+// ---- operands: factors on q or k move into the scale
+double FindFactor(const Graph& graph, ValueId value) {
+  const Node* node = graph.FindProducer(value);
+  if (node == nullptr) return 1;
+  if (node->op->name == "reshape" || node->op->name == "permute") {
+    return FindFactor(graph, node->inputs[0]);
+  }
+  bool is_mul = node->op->name == "mul";
+  if (!is_mul && node->op->name != "div") return 1;
+  std::optional<double> number = FindScalar(graph, node->inputs[1]);
+  if (!number || graph.type(node->inputs[0]).dims != graph.type(value).dims) return 1;
+  return (is_mul ? *number : 1 / *number) * FindFactor(graph, node->inputs[0]);
+}
+
+// `value` without the factor that FindFactor finds, the views on the way made again.
+ValueId WithoutFactor(Rewriter& rewriter, ValueId value) {
+  const Graph& graph = rewriter.graph();
+  if (FindFactor(graph, value) == 1) return value;
+  const Node* node = graph.FindProducer(value);
+  ValueId inner = WithoutFactor(rewriter, node->inputs[0]);
+  return node->op->Is(kView) ? rewriter.Add(node->op->name, {inner}, node->attrs) : inner;
+}
+
+ValueId Reshape(Rewriter& rewriter, ValueId value, Dims dims) {
+  if (rewriter.graph().type(value).dims == dims) return value;
+  return rewriter.Add("reshape", {value}, {{"dims", std::move(dims)}});
+}
+
+ValueId Permute(Rewriter& rewriter, ValueId value, int rank) {
+  Dims perm;
+  for (int i = 0; i < rank - 2; ++i) perm.push_back(i);
+  perm.push_back(rank - 1), perm.push_back(rank - 2);
+  const Node* inner = FindNode(rewriter.graph(), value, "permute");
+  if (inner != nullptr && inner->attrs.GetDims("perm") == perm) return inner->inputs[0];
+  return rewriter.Add("permute", {value}, {{"perm", perm}});
+}
+
+bool IsMaskUsable(const Graph& graph, const Pattern& pattern, DType dtype) {
+  if (!pattern.mask.valid()) return true;
+  const TensorType& mask = graph.type(pattern.mask);
+  if (mask.dtype != DType::kBool && mask.dtype != dtype) return false;
+  if (pattern.safe) return true;
+  if (const Value* literal = FindMaskLiteral(graph, pattern.mask)) {
+    return !pattern.mask_inverted && LeavesKeys(*literal);
+  }
+  return mask.dtype != DType::kBool && IsFinite(graph, pattern.mask);
+}
+
+ValueId MatchProduct(Rewriter& rewriter, const Node& node) {
+  const Graph& graph = rewriter.graph();
+  Pattern pattern;
+  if (!MatchSoftmax(graph, node.inputs[0], pattern) || !MatchScores(graph, pattern)) return {};
+  ValueId q = pattern.scores->inputs[0], k = pattern.scores->inputs[1], v = node.inputs[1];
+  const TensorType &q_type = graph.type(q), &v_type = graph.type(v);
+  Dims lead(pattern.dims.begin(), pattern.dims.end() - 2);
+  Dim length = pattern.dims.end()[-2], keys = pattern.dims.back();
+  Dim width = q_type.dims.back(), value_width = v_type.dims.back(), count = NumElements(lead);
+  bool fits = q_type.num_elements() == count * length * width &&
+              graph.type(k).num_elements() == count * width * keys &&
+              v_type.num_elements() == count * keys * value_width && v_type.dtype == q_type.dtype &&
+              IsFloat(q_type.dtype) &&
+              graph.type(node.outputs[0]).num_elements() == count * length * value_width;
+  if (!fits || !IsMaskUsable(graph, pattern, q_type.dtype) || !rewriter.Start()) return {};
+
+  if (lead.empty()) lead = {1};
+  auto with = [&](Dim rows, Dim columns) {
+    Dims dims = lead;
+    dims.push_back(rows), dims.push_back(columns);
+    return dims;
+  };
+  double scale = pattern.scale * FindFactor(graph, q) * FindFactor(graph, k);
+  q = Reshape(rewriter, WithoutFactor(rewriter, q), with(length, width));
+  k = WithoutFactor(rewriter, k);
+  const Node* merged = FindNode(graph, k, "reshape");
+  Dims k_dims = with(width, keys);
+  bool was_split = merged != nullptr && graph.type(merged->inputs[0]).dims == k_dims;
+  k = was_split ? merged->inputs[0] : Reshape(rewriter, k, k_dims);
+  k = Permute(rewriter, k, static_cast<int>(k_dims.size()));
+  v = Reshape(rewriter, v, with(keys, value_width));
+  std::vector<ValueId> inputs = {q, k, v};
+  if (pattern.mask.valid()) {
+    ValueId mask = pattern.mask;
+    inputs.push_back(pattern.mask_inverted ? rewriter.Add("logical_not", {mask}) : mask);
+  }
+  ValueId y = rewriter.Add("attention", std::move(inputs), {{"causal", false}, {"scale", scale}});
+  return Reshape(rewriter, y, graph.type(node.outputs[0]).dims);
+}
+
+// ---- masks of attention nodes
+ValueId WithMask(Rewriter& rewriter, const Node& node, ValueId mask, bool causal) {
+  std::vector<ValueId> inputs(node.inputs.begin(), node.inputs.begin() + 3);
+  if (mask.valid()) inputs.push_back(mask);
+  return rewriter.Add("attention", std::move(inputs),
+                      {{"causal", causal}, {"scale", node.attrs.GetFloat("scale")}});
+}
+
+ValueId FindMask(const Node& node) { return node.inputs.size() > 3 ? node.inputs[3] : ValueId{}; }
+
+// A mask that keys are added to as where(seen, 0, -inf) is `seen`, and its expands are free.
+ValueId UnwrapMask(Rewriter& rewriter, const Node& node) {
+  const Graph& graph = rewriter.graph();
+  ValueId mask = FindMask(node);
+  if (const Node* expand = FindNode(graph, mask, "expand")) {
+    return rewriter.Start() ? WithMask(rewriter, node, expand->inputs[0], false) : ValueId{};
+  }
+  const Node* where = FindNode(graph, mask, "where");
+  bool matches = where != nullptr && IsScalar(graph, where->inputs[1], 0) &&
+                 IsScalar(graph, where->inputs[2], -kInfinity);
+  return matches && rewriter.Start() ? WithMask(rewriter, node, where->inputs[0], false)
+                                     : ValueId{};
+}
+
+// Whether the literal, of a mask's dims, hides just the keys for which `hidden(query, key)`, and
+// adds nothing to the others.
+bool HidesJust(const Value& mask, const std::function<bool(int64_t, int64_t)>& hidden) {
+  const Dims& dims = mask.type.dims;
+  int64_t keys = dims.empty() ? 1 : dims.back().value();
+  int64_t queries = dims.size() < 2 ? 1 : dims.end()[-2].value();
+  std::vector<double> elements = ReadLiteral(mask);
+  for (int64_t i = 0; i < static_cast<int64_t>(elements.size()); ++i) {
+    bool is_hidden = IsMaskedOut(mask, elements[i]);
+    if (is_hidden != hidden(i / keys % queries, i % keys)) return false;
+    if (!is_hidden && mask.type.dtype != DType::kBool && elements[i] != 0) return false;
+  }
+  return true;
+}
+
+// A literal mask that hides nothing is dropped; one that hides the future is `causal`.
+ValueId MaskToCausal(Rewriter& rewriter, const Node& node) {
+  const Graph& graph = rewriter.graph();
+  ValueId mask = FindMask(node);
+  const Value* literal = mask.valid() ? FindMaskLiteral(graph, mask) : nullptr;
+  if (literal == nullptr) return {};
+  if (HidesJust(*literal, [](int64_t, int64_t) { return false; })) {
+    return rewriter.Start() ? WithMask(rewriter, node, {}, false) : ValueId{};
+  }
+  const Dims &q = graph.type(node.inputs[0]).dims, &k = graph.type(node.inputs[1]).dims;
+  const Dims& dims = literal->type.dims;
+  bool whole = dims.size() >= 2 && dims.back() == k.end()[-2] && dims.end()[-2] == q.end()[-2];
+  bool matches = whole && HidesJust(*literal, [](int64_t i, int64_t j) { return j > i; });
+  return matches && rewriter.Start() ? WithMask(rewriter, node, {}, true) : ValueId{};
+}
+
+constexpr Rule kRules[] = {
+    {"matmul", MatchProduct}, {"attention", UnwrapMask}, {"attention", MaskToCausal}};
+
+}  // namespace
+
+bool MatchAttention(Rewriter& rewriter) { return ApplyRules(rewriter, kRules); }
+
+}  // namespace stator

@@ -1,0 +1,22 @@
+// Every pass, one function per file of this folder: rewrites to a fix point and answers whether it
+// changed the graph. See pipeline.h for their order, and each file for an example.
+#pragma once
+
+#include "ir/rewriter.h"
+
+namespace stator {
+
+bool Simplify(Rewriter& rewriter);
+bool SimplifyViews(Rewriter& rewriter);
+bool SinkViews(Rewriter& rewriter);
+bool FoldLiterals(Rewriter& rewriter);
+bool EliminateCommon(Rewriter& rewriter);
+bool EliminateDead(Rewriter& rewriter);
+bool MatchActivations(Rewriter& rewriter);
+bool FoldBatchNorm(Rewriter& rewriter);
+bool MatchAttention(Rewriter& rewriter);
+bool FlattenMatmuls(Rewriter& rewriter);
+bool MergeMatmuls(Rewriter& rewriter);
+bool AssignLayout(Rewriter& rewriter);
+
+}  // namespace stator
