@@ -6,7 +6,7 @@
 #include <span>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/file_map.h"
 #include "base/log.h"
 
 namespace stator {
@@ -52,7 +52,7 @@ void TimingCache::Save() {
   nlohmann::json json = {{"version", kFileVersion}, {"seconds", seconds_}};
   std::string text = json.dump(1);
   try {
-    WriteFileAtomically(path_, std::as_bytes(std::span(text)));
+    WriteFile(path_, std::as_bytes(std::span(text)));
     changed_ = false;
   } catch (const Error& error) {
     Log().warn("timing cache {} is not kept: {}", path_, error.what());
