@@ -16,9 +16,9 @@ void Fingerprint::Watch(std::span<const ConstantData> weights) {
       continue;
     }
     size_t last = weight.size - kWord;  // where the last word starts
-    size_t num_words = std::min(weight.size / kWord, kNumInner + 1);
-    for (size_t i = 0; i < num_words; ++i) {
-      words_.push_back(weight.bytes + last / num_words * i / kWord * kWord);
+    size_t count = std::min((weight.size - 1) / kWord, kNumInner + 1);  // words before the last
+    for (size_t i = 0; i < count; ++i) {
+      words_.push_back(weight.bytes + last * i / count / kWord * kWord);
     }
     words_.push_back(weight.bytes + last);
   }

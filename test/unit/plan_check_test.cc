@@ -1,0 +1,102 @@
+// CheckPlan: every invariant is checked, and its error names the field.
+#include <functional>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "sample_plan.h"
+
+namespace stator {
+namespace {
+
+using ::testing::HasSubstr;
+
+// The message of the error that CheckPlan raises once `damage` is done.
+std::string Complaint(const std::function<void(Plan&)>& damage) {
+  Plan plan = MakeSamplePlan();
+  damage(plan);
+  try {
+    CheckPlan(plan);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kCorruptFile);
+    return error.message();
+  }
+  return "no complaint";
+}
+
+TEST(CheckPlan, AcceptsTheSample) { CheckPlan(MakeSamplePlan()); }
+
+TEST(CheckPlan, ChecksIndices) {
+  EXPECT_THAT(Complaint([](Plan& p) { p.tensors[1].index = 1; }), HasSubstr("tensors[1].index"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.tensors[0].index = -1; }), HasSubstr("tensors[0].index"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[1].inputs[0] = 7; }), HasSubstr("steps[1].inputs"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[1].inputs[0] = -1; }), HasSubstr("steps[1].inputs"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[1].outputs[0] = 99; }),
+              HasSubstr("steps[1].outputs"));
+}
+
+TEST(CheckPlan, ChecksEnums) {
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].kind = static_cast<StepKind>(77); }),
+              HasSubstr("steps[0].kind"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.tensors[0].storage = static_cast<StorageKind>(6); }),
+              HasSubstr("tensors[0].storage"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.inputs[0].dtype = static_cast<DType>(10); }),
+              HasSubstr("inputs[0].dtype"));
+}
+
+TEST(CheckPlan, ChecksThatTensorsLieInsideTheirStorage) {
+  EXPECT_THAT(Complaint([](Plan& p) { p.tensors[2].offset = 1; }), HasSubstr("tensors[2]"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.tensors[5].dtype = DType::kFloat64; }),
+              HasSubstr("tensors[5]"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.tensors[3].strides[0] = 4; }), HasSubstr("tensors[3]"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.tensors[3].strides[0] = -3; }), HasSubstr("strides"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.arena[0].bytes = 12 * 63; }),
+              HasSubstr("tensors[3]: ends at byte 768"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.arena[0].bytes = Dim::Symbol("s0") * (1LL << 60); }),
+              HasSubstr("arena[0].bytes"));
+  EXPECT_THAT(Complaint([](Plan& p) {
+                p.weights[0].dims = {1LL << 40, 1LL << 40};
+              }),
+              HasSubstr("beyond 2^63"));
+}
+
+TEST(CheckPlan, ChecksSymbols) {
+  EXPECT_THAT(Complaint([](Plan& p) { p.symbols.clear(); }), HasSubstr("`s0` has no range"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.symbols[0].min = 65; }), HasSubstr("symbols[0]"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.symbols[0].name = "2"; }), HasSubstr("symbols[0].name"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.derived[0].bytes = Dim::Symbol("s0") * 12; }),
+              HasSubstr("derived[0].bytes"));
+}
+
+TEST(CheckPlan, ChecksTheOrderOfSteps) {
+  EXPECT_THAT(Complaint([](Plan& p) { std::swap(p.steps[0], p.steps[1]); }),
+              HasSubstr("read before it is written"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.prologue.clear(); }),
+              HasSubstr("steps[1].inputs: tensors[2] is read before"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.prologue[0].inputs[0] = 0; }),
+              HasSubstr("is not a constant"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].outputs[0] = 1; }),
+              HasSubstr("which it may not write"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps.pop_back(); }), HasSubstr("outputs[0]"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.arena[0].last_step = 0; }),
+              HasSubstr("steps[1].inputs: arena[0] lives"));
+}
+
+TEST(CheckPlan, ChecksBodies) {
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].body.clear(); }), HasSubstr("steps[0].body"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].body = "graph\n"; }), HasSubstr("steps[0].body"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].body = p.steps[1].body; }),
+              HasSubstr("2 inputs for the step's 1"));
+  EXPECT_THAT(Complaint([](Plan& p) {
+                p.steps[1].inputs = {2, 3};
+              }),
+              HasSubstr("steps[1].body: inputs[0] is f32[s0, 3]"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].kind = StepKind::kCopy; }),
+              HasSubstr("a copy has"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].attrs.Set("a b", true); }),
+              HasSubstr("steps[0].attrs"));
+}
+
+}  // namespace
+}  // namespace stator

@@ -1,0 +1,132 @@
+// A device for tests: each step's body by the reference evaluator, straight on the given memory.
+//
+// With `packs` on, a program copies the constants it reads, as a packing engine does, and no longer
+// reads them where they lie; Discard then overwrites the memory, so that a forgotten read shows.
+#pragma once
+
+#include <cstring>
+#include <map>
+#include <new>
+#include <set>
+
+#include "ir/parse.h"
+#include "ops/evaluate.h"
+#include "runtime/device.h"
+
+namespace stator {
+
+class ReferenceProgram final : public Program {
+ public:
+  ReferenceProgram(const BoundPlan& bound, std::span<const Step> steps, bool packs)
+      : bound_(bound), steps_(steps), packs_(packs) {
+    for (const Step& step : steps) {
+      bodies_.push_back(step.body.empty() ? Graph{} : ParseGraph(step.body));
+    }
+    Refit();
+  }
+
+  int64_t ws_bytes() const override { return 64; }
+
+  void Run(const RunArgs& args) const override {
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      std::vector<TensorRef> inputs, outputs;
+      for (int tensor : steps_[i].inputs) inputs.push_back(FindTensor(tensor, args));
+      for (int tensor : steps_[i].outputs) outputs.push_back(FindTensor(tensor, args));
+      if (steps_[i].kind == StepKind::kCopy) {
+        CopyTensor(inputs[0], outputs[0]);
+        continue;
+      }
+      std::vector<HostTensor> results = EvaluateGraph(bodies_[i], inputs, bound_.symbols);
+      for (size_t k = 0; k < results.size(); ++k) CopyTensor(results[k].ref, outputs[k]);
+    }
+  }
+
+  void Refit() override {
+    if (!packs_) return;
+    for (const Step& step : steps_) {
+      for (int input : step.inputs) {
+        const TensorRef& constant = bound_.tensors[input];
+        if (constant.data == nullptr || Derives(input)) continue;
+        HostTensor copy = MakeHostTensor(constant.dtype, constant.dims);
+        CopyTensor(constant, copy.ref);
+        packed_.insert_or_assign(input, std::move(copy));
+      }
+    }
+  }
+
+  bool Reads(int tensor) const override { return !packed_.contains(tensor); }
+
+  int64_t packed_bytes() const override {
+    int64_t bytes = 0;
+    for (const auto& [tensor, copy] : packed_) bytes += static_cast<int64_t>(copy.storage.size());
+    return bytes;
+  }
+
+ private:
+  // Whether a step of this program writes the storage of `tensor`: it cannot be packed beforehand.
+  bool Derives(int tensor) const {
+    const PlanTensor& read = bound_.plan->tensors[tensor];
+    for (const Step& step : steps_) {
+      for (int output : step.outputs) {
+        const PlanTensor& written = bound_.plan->tensors[output];
+        if (written.storage == read.storage && written.index == read.index) return true;
+      }
+    }
+    return false;
+  }
+
+  TensorRef FindTensor(int tensor, const RunArgs& args) const {
+    auto packed = packed_.find(tensor);
+    if (packed != packed_.end()) return packed->second.ref;
+    TensorRef ref = bound_.tensors[tensor];
+    const PlanTensor& placed = bound_.plan->tensors[tensor];
+    std::byte* storage = nullptr;
+    switch (placed.storage) {
+      case StorageKind::kInput: storage = args.inputs[placed.index]; break;
+      case StorageKind::kOutput: storage = args.outputs[placed.index]; break;
+      case StorageKind::kArena: storage = args.arena + bound_.arena_offsets[placed.index]; break;
+      default: return ref;  // constants carry their address
+    }
+    ref.data = storage + bound_.tensor_offsets[tensor];
+    return ref;
+  }
+
+  const BoundPlan& bound_;
+  std::span<const Step> steps_;
+  bool packs_;
+  std::vector<Graph> bodies_;
+  std::map<int, HostTensor> packed_;
+};
+
+class ReferenceDevice final : public Device {
+ public:
+  bool packs = false;
+  int num_loads = 0, num_copies = 0, num_allocations = 0;
+  int64_t limit = INT64_MAX;  // bytes above which Allocate fails
+
+  std::string_view name() const override { return "reference"; }
+
+  std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) override {
+    ++num_loads;
+    return std::make_unique<ReferenceProgram>(bound, steps, packs);
+  }
+
+  std::byte* Allocate(int64_t bytes) override {
+    if (bytes > limit) Fail(ErrorKind::kOutOfMemory, "no memory for {} bytes", bytes);
+    ++num_allocations;
+    auto* data = static_cast<std::byte*>(::operator new (bytes, std::align_val_t{64}));
+    std::memset(data, 0xff, bytes);  // NaN, so that what is read unwritten shows
+    return data;
+  }
+
+  void Free(std::byte* data) override { ::operator delete (data, std::align_val_t{64}); }
+
+  void Discard(std::byte* data, int64_t bytes) override { std::memset(data, 0xff, bytes); }
+
+  void Copy(const TensorRef& from, const TensorRef& to) override {
+    ++num_copies;
+    CopyTensor(from, to);
+  }
+};
+
+}  // namespace stator
