@@ -21,6 +21,11 @@ using DU16 = hn::Rebind<uint16_t, D>;
 using DF16 = hn::Rebind<hwy::float16_t, D>;
 using DU8 = hn::Rebind<uint8_t, D>;
 
+// Highway's own conversion of f16 in software turns NaN into a number.
+constexpr bool kHasVectorF16 = HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128;
+template <typename T>
+constexpr bool kConvertsVectors = kHasVectorF16 || !std::is_same_v<T, Float16>;
+
 HWY_INLINE F FromMemory(const Float16* p) {
   auto bits = hn::LoadU(DU16(), reinterpret_cast<const uint16_t*>(p));
   return hn::PromoteTo(kD, hn::BitCast(DF16(), bits));
@@ -74,7 +79,7 @@ void LoadAs(void* reg, const std::byte* memory, int64_t stride, int64_t n) {
   auto* to = static_cast<float*>(reg);
   auto* from = reinterpret_cast<const T*>(memory);
   int64_t i = 0;
-  if (stride == 1) {
+  if (kConvertsVectors<T> && stride == 1) {
     for (; i + static_cast<int64_t>(kLanes) <= n; i += kLanes) Store(FromMemory(from + i), to + i);
   }
   for (; i < n; ++i) to[i] = ToFloat(from[i * stride]);
@@ -85,7 +90,7 @@ void StoreAs(std::byte* memory, const void* reg, int64_t stride, int64_t n) {
   auto* to = reinterpret_cast<T*>(memory);
   auto* from = static_cast<const float*>(reg);
   int64_t i = 0;
-  if (stride == 1) {
+  if (kConvertsVectors<T> && stride == 1) {
     for (; i + static_cast<int64_t>(kLanes) <= n; i += kLanes) ToMemory(Load(from + i), to + i);
   }
   for (; i < n; ++i) to[i * stride] = FromFloat<T>(from[i]);

@@ -55,7 +55,8 @@ HWY_INLINE F operator*(F a, F b) { return hn::Mul(a.v, b.v); }
 HWY_INLINE F operator/(F a, F b) { return hn::Div(a.v, b.v); }
 HWY_INLINE F operator-(F a) { return hn::Neg(a.v); }
 HWY_INLINE M operator==(F a, F b) { return {hn::Eq(a.v, b.v)}; }
-HWY_INLINE M operator!=(F a, F b) { return {hn::Ne(a.v, b.v)}; }
+// Highway's Ne is false for NaN.
+HWY_INLINE M operator!=(F a, F b) { return {hn::Not(hn::Eq(a.v, b.v))}; }
 HWY_INLINE M operator<(F a, F b) { return {hn::Lt(a.v, b.v)}; }
 HWY_INLINE M operator<=(F a, F b) { return {hn::Le(a.v, b.v)}; }
 HWY_INLINE M operator>(F a, F b) { return {hn::Gt(a.v, b.v)}; }
@@ -82,11 +83,27 @@ HWY_INLINE F sign(F a) { return F(a > 0) - F(a < 0); }
 HWY_INLINE F copysign(F a, F b) { return hn::CopySign(a.v, b.v); }
 HWY_INLINE F trunc_div(F a, F b) { return trunc(a / b); }
 
-// Of two operands, one NaN, Highway's Max and Min give the second on x86 and NaN on Arm.
-HWY_INLINE F maximum(F a, F b) { return where(a != a, a, F(hn::Max(a.v, b.v))); }
-HWY_INLINE F minimum(F a, F b) { return where(a != a, a, F(hn::Min(a.v, b.v))); }
-HWY_INLINE F maximum(F a, int b) { return hn::Max(F(b).v, a.v); }
-HWY_INLINE F minimum(F a, int b) { return hn::Min(F(b).v, a.v); }
+// The larger (smaller) of two; NaN if the second is NaN. Of two operands, one NaN, Highway's Max
+// gives the second on x86, NaN on Arm, and the first in its portable form.
+HWY_INLINE F MaxOrSecond(F a, F b) {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  return where(a > b, a, b);
+#else
+  return hn::Max(a.v, b.v);
+#endif
+}
+HWY_INLINE F MinOrSecond(F a, F b) {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  return where(a < b, a, b);
+#else
+  return hn::Min(a.v, b.v);
+#endif
+}
+
+HWY_INLINE F maximum(F a, F b) { return where(a != a, a, MaxOrSecond(a, b)); }
+HWY_INLINE F minimum(F a, F b) { return where(a != a, a, MinOrSecond(a, b)); }
+HWY_INLINE F maximum(F a, int b) { return MaxOrSecond(F(b), a); }
+HWY_INLINE F minimum(F a, int b) { return MinOrSecond(F(b), a); }
 
 // ---- lane by lane
 template <typename Fn, typename... Fs>
@@ -223,7 +240,8 @@ HWY_INLINE F OddRational(F x, const float (&p)[kP], const float (&q)[kQ], float 
   for (size_t i = kQ - 1; i-- > 0;) bottom = mul_add(bottom, u, q[i]);
   F y = DivideModest(a * top, bottom);
   y = hn::Min(hn::Max(y.v, F(-1).v), F(1).v);
-  return where(x == x, y, x);
+  F saturated = copysign(MinOrSecond(F(1), abs(x)), x);  // NaN for NaN
+  return where(abs(x) < F(limit), y, saturated);
 }
 
 // Coefficients: our own minimax fits of the relative error (reweighted least squares), 2e-8 before
