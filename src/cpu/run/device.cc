@@ -103,8 +103,10 @@ class CpuProgram final : public Program {
     *next++ = args.arena;
     for (std::byte* input : args.inputs) *next++ = input;
     for (std::byte* output : args.outputs) *next++ = output;
-    STATOR_CHECK(next - bases == num_bases_, "{} storages of a call, expected {}", next - bases,
-                 num_bases_);
+    // A prologue runs without inputs and outputs.
+    bool is_prologue = args.inputs.empty() && args.outputs.empty();
+    STATOR_CHECK(next - bases == num_bases_ || is_prologue, "{} storages of a call, expected {}",
+                 next - bases, num_bases_);
     std::byte* ws = args.ws + pointer_bytes_;
     const LoadedStep* current = nullptr;
     try {
