@@ -52,6 +52,37 @@ double Seconds(auto&& fn) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// The median of `times`, which it sorts.
+double Median(std::vector<double>& times) {
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+// Medians of each step over several calls, the slowest step first.
+void PrintProfile(Session& session, std::span<const TensorRef> inputs,
+                  std::span<const HostTensor> outputs) {
+  constexpr int kNumCalls = 21;
+  const std::vector<Step>& steps = session.plan().steps;
+  std::vector<std::vector<double>> times(steps.size());
+  for (int call = 0; call < kNumCalls; ++call) {
+    std::vector<double> seconds = session.Profile(inputs, outputs);
+    for (size_t i = 0; i < seconds.size(); ++i) times[i].push_back(seconds[i]);
+  }
+  std::vector<std::pair<double, size_t>> medians;
+  double total = 0;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (times[i].empty()) continue;
+    medians.emplace_back(Median(times[i]), i);
+    total += medians.back().first;
+  }
+  std::sort(medians.rbegin(), medians.rend());
+  fmt::print("{:>6}  {:>8}  {:>6}  {:<9}  what\n", "step", "ms", "share", "kind");
+  for (const auto& [seconds, i] : medians) {
+    fmt::print("{:>6}  {:>8.3f}  {:>5.1f}%  {:<9}  {}\n", i, seconds * 1e3, seconds / total * 100,
+               StepKindName(steps[i].kind), steps[i].origin);
+  }
+}
+
 void Bench(const Args& args) {
   Plan plan = ReadPlan(args.plan);
   FillMissingWeights(plan);
@@ -67,10 +98,11 @@ void Bench(const Args& args) {
   for (double total = 0; total < args.seconds || times.size() < 3; total += times.back()) {
     times.push_back(Seconds(call));
   }
-  std::sort(times.begin(), times.end());
+  double median = Median(times);
   fmt::print("load {:.1f} ms, first call {:.3f} ms\n", load * 1e3, first * 1e3);
   fmt::print("min {:.3f} ms, median {:.3f} ms, 90% {:.3f} ms of {} calls\n", times.front() * 1e3,
-             times[times.size() / 2] * 1e3, times[times.size() * 9 / 10] * 1e3, times.size());
+             median * 1e3, times[times.size() * 9 / 10] * 1e3, times.size());
+  if (args.profile) PrintProfile(*session, refs, outputs);
 }
 
 }  // namespace
@@ -80,6 +112,7 @@ void AddBench(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("bench", "Time a plan on random inputs");
   sub->add_option("plan", args->plan, "model.plan")->required();
   sub->add_option("--seconds", args->seconds, "time to spend")->capture_default_str();
+  sub->add_flag("--profile", args->profile, "also print the time of each step");
   sub->callback([args] { Bench(*args); });
 }
 

@@ -18,6 +18,12 @@ HostTensor AllocateLike(const TensorRef& ref) {
   return tensor;
 }
 
+std::vector<std::byte*> Pointers(std::span<const HostTensor> tensors) {
+  std::vector<std::byte*> pointers;
+  for (const HostTensor& tensor : tensors) pointers.push_back(tensor.ref.data);
+  return pointers;
+}
+
 }  // namespace
 
 Session::Session(Plan plan)
@@ -32,9 +38,13 @@ std::vector<HostTensor> Session::MakeOutputs(std::span<const TensorRef> inputs) 
 
 void Session::Call(std::span<const TensorRef> inputs, std::span<const HostTensor> outputs) {
   context_.Prepare(inputs);
-  std::vector<std::byte*> pointers;
-  for (const HostTensor& output : outputs) pointers.push_back(output.ref.data);
-  context_.Run(inputs, pointers);
+  context_.Run(inputs, Pointers(outputs));
+}
+
+std::vector<double> Session::Profile(std::span<const TensorRef> inputs,
+                                     std::span<const HostTensor> outputs) {
+  context_.Prepare(inputs);
+  return context_.Profile(inputs, Pointers(outputs));
 }
 
 std::vector<TensorRef> Refs(std::span<const HostTensor> tensors) {

@@ -21,6 +21,9 @@ class Session {
   // Allocates the outputs for these inputs, which Call then takes.
   std::vector<HostTensor> MakeOutputs(std::span<const TensorRef> inputs);
   void Call(std::span<const TensorRef> inputs, std::span<const HostTensor> outputs);
+  // A call, with the seconds that each step of the plan took.
+  std::vector<double> Profile(std::span<const TensorRef> inputs,
+                              std::span<const HostTensor> outputs);
 
  private:
   std::shared_ptr<Engine> engine_;

@@ -155,6 +155,22 @@ std::span<const TensorRef> Context::Prepare(std::span<const TensorRef> inputs) {
 }
 
 void Context::Run(std::span<const TensorRef> inputs, std::span<std::byte* const> outputs) {
+  RunProgram(inputs, outputs,
+             [](const Program& program, const RunArgs& args) { program.Run(args); });
+}
+
+std::vector<double> Context::Profile(std::span<const TensorRef> inputs,
+                                     std::span<std::byte* const> outputs) {
+  std::vector<double> seconds;
+  RunProgram(inputs, outputs,
+             [&](const Program& program, const RunArgs& args) { seconds = program.Profile(args); });
+  return seconds;
+}
+
+// Calls fn(program, its arguments) for a call on these tensors.
+template <typename Fn>
+void Context::RunProgram(std::span<const TensorRef> inputs, std::span<std::byte* const> outputs,
+                         Fn&& fn) {
   State& state = *state_;
   STATOR_CHECK(state.is_prepared && inputs.size() == state.inputs.size(),
                "a run without a Prepare for its inputs");
@@ -172,10 +188,10 @@ void Context::Run(std::span<const TensorRef> inputs, std::span<std::byte* const>
   for (size_t i = 0; i < outputs.size(); ++i) {
     state.outputs[i] = outputs[i] != nullptr ? outputs[i] : NoElements();
   }
-  state.shape->program->Run({.inputs = state.inputs,
-                             .outputs = state.outputs,
-                             .arena = state.arena.data(),
-                             .ws = state.ws.data()});
+  fn(*state.shape->program, RunArgs{.inputs = state.inputs,
+                                    .outputs = state.outputs,
+                                    .arena = state.arena.data(),
+                                    .ws = state.ws.data()});
 }
 
 }  // namespace stator

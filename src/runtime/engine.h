@@ -73,8 +73,14 @@ class Context {
   // plan's). `outputs` carry the data pointers, in the layout that Prepare returned; none may
   // overlap an input.
   void Run(std::span<const TensorRef> inputs, std::span<std::byte* const> outputs);
+  // Run, with the seconds that each step of the plan took; empty when the device cannot tell.
+  std::vector<double> Profile(std::span<const TensorRef> inputs,
+                              std::span<std::byte* const> outputs);
 
  private:
+  template <typename Fn>
+  void RunProgram(std::span<const TensorRef> inputs, std::span<std::byte* const> outputs, Fn&& fn);
+
   std::shared_ptr<Engine> engine_;
   struct State;
   std::unique_ptr<State> state_;
