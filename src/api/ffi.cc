@@ -90,7 +90,7 @@ class EngineObj : public ffi::Object {
     if (check_weights) pool_.engine().RefitIfChanged();
     std::vector<TensorRef> inputs(num_inputs);
     for (size_t i = 0; i < num_inputs; ++i) {
-      std::optional<DLTensor*> tensor = args[i].as<DLTensor*>();
+      std::optional<DLTensor*> tensor = args[i].try_cast<DLTensor*>();
       if (!tensor) {
         Fail(ErrorKind::kInvalidArgument, "input `{}`: expected a tensor, found {}",
              plan.inputs[i].name, args[i].GetTypeKey());
@@ -200,9 +200,9 @@ std::vector<TensorRef> MakeTensorRefs(const Graph& graph, const ffi::Array<ffi::
   return refs;
 }
 
-// Runs a graph in text form by the reference kernels.
+// Runs a graph in text form by the reference kernels. The last argument brings torch's allocator.
 ffi::Array<ffi::Tensor> EvaluateText(const ffi::String& text,
-                                     const ffi::Array<ffi::Tensor>& tensors) {
+                                     const ffi::Array<ffi::Tensor>& tensors, const ffi::Tensor&) {
   Graph graph = ParseGraph(View(text));
   ffi::Array<ffi::Tensor> outputs;
   for (const HostTensor& result : EvaluateGraph(graph, MakeTensorRefs(graph, tensors))) {

@@ -1,0 +1,56 @@
+"""Stator: an inference compiler and runtime for PyTorch.
+
+    model = torch.compile(model, backend="stator", dynamic=False)
+
+See docs/python.md.
+"""
+
+import importlib.metadata
+
+import torch
+
+from .aot import Program, compile, load, save  # noqa: A004
+from .backend import stator
+from .errors import (
+    CorruptFileError,
+    DeviceError,
+    Error,
+    FallbackWarning,
+    InternalError,
+    InvalidArgumentError,
+    OutOfMemoryError,
+    UnsupportedError,
+    VersionMismatchError,
+)
+from .explain import Explanation, explain
+from .settings import CompilationSettings
+
+__all__ = [
+    "CompilationSettings",
+    "CorruptFileError",
+    "DeviceError",
+    "Error",
+    "Explanation",
+    "FallbackWarning",
+    "InternalError",
+    "InvalidArgumentError",
+    "OutOfMemoryError",
+    "Program",
+    "UnsupportedError",
+    "VersionMismatchError",
+    "compile",
+    "explain",
+    "load",
+    "save",
+    "stator",
+]
+
+
+def _register() -> None:
+    """Registers the backend where the entry point of an installed package does not."""
+    entry_points = importlib.metadata.entry_points(group="torch_dynamo_backends")
+    if "stator" not in entry_points.names:
+        torch._dynamo.register_backend(compiler_fn=stator, name="stator")
+
+
+_register()

@@ -1,0 +1,123 @@
+"""The native library, through apache-tvm-ffi: what src/api/ffi.cc registers, with types.
+
+Tensors cross by DLPack and are never copied. Calls release the GIL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import tvm_ffi
+
+from . import errors  # noqa: F401  (the native library raises them)
+
+LIBRARY = Path(__file__).parent / "lib" / "libstator_ffi.so"
+
+
+def _load_library() -> None:
+    if not LIBRARY.exists():
+        raise ImportError(f"{LIBRARY} is not there: run `make setup`, or `pip install .`")
+    try:
+        ctypes.CDLL(str(LIBRARY))
+    except OSError:
+        # oneDNN lies where its wheel put it, which need not be where the library looks.
+        for file in importlib.metadata.files("onednn-cpu-gomp") or []:
+            if file.name.startswith("libdnnl.so"):
+                ctypes.CDLL(str(file.locate()))
+        ctypes.CDLL(str(LIBRARY))
+
+
+_load_library()
+
+
+@tvm_ffi.register_object("stator.Engine")
+class Engine(tvm_ffi.Object):
+    """A plan loaded on a device. Immutable but for its weights; shared by threads."""
+
+    if TYPE_CHECKING:
+
+        def function(self, check_weights: bool, /) -> Callable[..., Any]:
+            """A function of the engine's inputs: returns its output, or a list of them.
+
+            Arguments after the inputs are ignored; an engine without inputs needs one tensor, which
+            brings torch's allocator. With `check_weights`, each call compares a sample of the
+            weights' content with the last seen, and refits when it differs.
+            """
+
+        def set_weight(self, name: str, tensor: torch.Tensor, /) -> None:
+            """Binds a weight to a contiguous tensor; takes effect with the next refit."""
+
+        def refit(self) -> None:
+            """Makes anew what was derived from the weights; waits for running calls."""
+
+        def refit_if_changed(self) -> bool: ...
+        def num_refits(self) -> int: ...
+        def derived_bytes(self) -> int: ...
+        def weight_names(self) -> Sequence[str]: ...
+        def input_names(self) -> Sequence[str]: ...
+        def num_outputs(self) -> int: ...
+        def plan_text(self) -> str: ...
+        def plan_bytes(self) -> bytes: ...
+
+
+@tvm_ffi.register_object("stator.CompiledModule")
+class CompiledModule(tvm_ffi.Object):
+    """The parts of a compiled graph (src/compile/compile.h)."""
+
+    if TYPE_CHECKING:
+
+        def report(self) -> str:
+            """JSON, as ReportToJson documents it."""
+
+        def load_engine(self, part: int, /) -> Engine | None:
+            """The engine of a part, or None for a part that torch runs."""
+
+
+_compile = tvm_ffi.get_global_func("stator.compile")
+_load_plan_bytes = tvm_ffi.get_global_func("stator.load_plan_bytes")
+_load_plan_file = tvm_ffi.get_global_func("stator.load_plan_file")
+_compile_text = tvm_ffi.get_global_func("stator.compile_text")
+_evaluate_text = tvm_ffi.get_global_func("stator.evaluate_text")
+_op_table = tvm_ffi.get_global_func("stator.op_table")
+
+
+def compile(  # noqa: A001
+    program: str, names: Sequence[str], tensors: Sequence[torch.Tensor], options: str
+) -> CompiledModule:
+    """Compiles an exported program, whose graph inputs `names` are weights with these contents."""
+    return _compile(program, list(names), list(tensors), options)
+
+
+def load_plan_bytes(data: bytes) -> Engine:
+    return _load_plan_bytes(data)
+
+
+def load_plan_file(path: str) -> Engine:
+    return _load_plan_file(path)
+
+
+def compile_text(text: str, options: str = "{}") -> Engine:
+    """Compiles a graph in text form into one engine."""
+    return _compile_text(text, options)
+
+
+def run_ir(text: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Compiles a graph in text form, measuring nothing, and runs it on the CPU engine."""
+    engine = compile_text(text, '{"optimization_level": 0}')
+    result = engine.function(False)(*inputs, torch.empty(0))
+    return [result] if isinstance(result, torch.Tensor) else list(result)
+
+
+def evaluate(text: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Runs a graph in text form by the reference kernels."""
+    return list(_evaluate_text(text, list(inputs), torch.empty(0)))
+
+
+def op_table() -> str:
+    """The op table as JSON (src/ops/describe.h)."""
+    return _op_table()

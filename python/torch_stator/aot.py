@@ -1,0 +1,309 @@
+"""Ahead of time: torch_stator.compile, save and load.
+
+In:  a model and example inputs, traced by torch.export (no graph breaks: the whole model or an error).
+Out: a Program, called like the model. It sees changes of the model's weights, writes to its buffers and
+     to mutated inputs as the model would, and can be saved as one file.
+File: a zip archive of `program.json` (signature and steps), `engine.plan` (with its weights) and
+`state/<i>` (raw bytes of buffers). Nothing in it is code or a pickle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.utils import _pytree as pytree
+
+from . import _ffi
+from .compiler import Compilation, TrainingError, compile_graph
+from .errors import (
+    CorruptFileError,
+    InvalidArgumentError,
+    UnsupportedError,
+    VersionMismatchError,
+    warn_fallback,
+)
+from .runner import Runner, with_allocator
+from .settings import CompilationSettings
+
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One argument of the graph."""
+
+    name: str
+    kind: str  # "user": the caller's next input; "state": the model's; "constant": fixed at tracing
+    dtype: str = ""  # "float32"; tensors only
+    dims: tuple[int, ...] = ()
+    value: Any = None  # of a constant
+
+    def check(self, given: Any) -> None:
+        if self.kind == "constant":
+            if given != self.value:
+                self._reject(f"{self.value!r}, fixed at compilation", repr(given))
+            return
+        expected = f"{self.dtype}{list(self.dims)}"
+        if not isinstance(given, torch.Tensor):
+            self._reject(f"a tensor {expected}", type(given).__name__)
+        if given.device.type != "cpu":
+            self._reject("a tensor on cpu", f"one on {given.device}")
+        if given.shape != self.dims or _dtype_name(given.dtype) != self.dtype:
+            self._reject(expected, f"{_dtype_name(given.dtype)}{list(given.shape)}")
+
+    def _reject(self, expected: str, found: str) -> None:
+        raise InvalidArgumentError(f"input `{self.name}`: expected {expected}, found {found}")
+
+
+class Program:
+    """A compiled model. Call it like the model."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        inputs: Sequence[Input],
+        state: Sequence[Callable[[], Any]],
+        mutated: Sequence[str],
+        in_spec: pytree.TreeSpec,
+        out_spec: pytree.TreeSpec,
+        compilation: Compilation | None = None,
+        model: torch.nn.Module | None = None,
+    ) -> None:
+        self._runner = runner
+        self._inputs = inputs
+        self._state = state  # the current tensors of the "state" inputs, in order
+        self._mutated = mutated  # of the first outputs: the input that takes the value
+        self._in_spec = in_spec
+        self._out_spec = out_spec
+        self._compilation = compilation
+        self._model = model
+        self._positions = {spec.name: i for i, spec in enumerate(inputs)}
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Parts, fallbacks and times, as ReportToJson (src/compile/compile.h) documents them."""
+        return self._compilation.report if self._compilation else {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given, spec = pytree.tree_flatten((args, kwargs))
+        if spec != self._in_spec:
+            raise InvalidArgumentError(
+                f"the inputs' structure is {spec}, but the model was compiled for {self._in_spec}"
+            )
+        if torch.is_grad_enabled() and self._needs_grad(given):
+            return self._run_eager(args, kwargs)
+        with torch.no_grad():
+            values = self._arguments(given)
+            arguments = list(values)
+            results = self._runner(values)
+            for name, result in zip(self._mutated, results):
+                arguments[self._positions[name]].copy_(result)
+        return pytree.tree_unflatten(results[len(self._mutated) :], self._out_spec)
+
+    def _arguments(self, given: Sequence[Any]) -> list[Any]:
+        users, state = iter(given), iter(self._state)
+        values = []
+        for spec in self._inputs:
+            if spec.kind == "state":
+                values.append(next(state)())
+            else:
+                value = next(users)
+                spec.check(value)
+                values.append(value)
+        return values
+
+    def _needs_grad(self, given: Sequence[Any]) -> bool:
+        tensors = [*given, *(self._model.parameters() if self._model is not None else ())]
+        return any(isinstance(value, torch.Tensor) and value.requires_grad for value in tensors)
+
+    def _run_eager(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._model is None:
+            raise InvalidArgumentError(
+                "an input requires gradients, which a loaded program cannot give: call it under "
+                "torch.no_grad() or torch.inference_mode()"
+            )
+        warn_fallback(
+            f"{type(self._model).__name__} runs in eager PyTorch: an input or parameter requires "
+            "gradients; call it under torch.no_grad() or torch.inference_mode() to use engines"
+        )
+        return self._model(*args, **kwargs)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the program with its weights as one file. Raises UnsupportedError when a part of it
+        runs in torch."""
+        if self._compilation is None:
+            raise UnsupportedError("a loaded program cannot be saved again: copy its file")
+        engines = self._compilation.engines
+        if fallbacks := self._compilation.report["fallbacks"]:
+            first = fallbacks[0]
+            raise UnsupportedError(
+                f"{len(fallbacks)} node(s) run in torch, which a file cannot carry; the first is "
+                f"{first['op']} at {first['location']}: {first['reason']}"
+            )
+        document = {
+            "version": FORMAT_VERSION,
+            "inputs": [dataclasses.asdict(spec) for spec in self._inputs],
+            "mutated": list(self._mutated),
+            "in_spec": pytree.treespec_dumps(self._in_spec),
+            "out_spec": pytree.treespec_dumps(self._out_spec),
+            "runner": self._runner.to_dict(),
+        }
+        kept = self._runner.live_slots()
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr("program.json", json.dumps(document))
+            for i, engine in enumerate(engines):
+                archive.writestr(f"engines/{i}.plan", engine.plan_bytes())
+            state = iter(self._state)
+            for i, spec in enumerate(self._inputs):
+                if spec.kind == "state":
+                    tensor = next(state)()
+                    if i in kept:
+                        archive.writestr(f"state/{i}", _to_bytes(tensor))
+
+
+def compile(  # noqa: A001
+    model: torch.nn.Module,
+    example_inputs: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Program:
+    """Compiles a model for the shapes of `example_inputs` (and `kwargs`, the model's keyword inputs).
+    `options` are the fields of CompilationSettings."""
+    settings = CompilationSettings.from_options(options)
+    with torch.no_grad():
+        exported = torch.export.export(model, tuple(example_inputs), dict(kwargs or {}))
+        exported = exported.run_decompositions({})
+    signature = exported.graph_signature
+    gm = exported.graph_module
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    mutated = _mutated_inputs(signature)
+
+    inputs: list[Input] = []
+    state: list[Callable[[], Any]] = []
+    weights: dict[str, tuple[str, torch.Tensor]] = {}
+    for node, spec in zip(placeholders, signature.input_specs, strict=True):
+        inputs.append(_make_input(node, spec))
+        if inputs[-1].kind == "state":
+            get = _find_tensor(model, exported, spec)
+            state.append(get)
+            if settings.freeze_weights and node.name not in mutated:
+                weights[node.name] = (spec.target, get())
+    try:
+        compilation = compile_graph(gm, weights, settings)
+    except TrainingError as error:
+        raise InvalidArgumentError(f"the model cannot be compiled: {error}") from None
+    return Program(
+        compilation.runner,
+        inputs,
+        state,
+        mutated,
+        exported.call_spec.in_spec,
+        exported.call_spec.out_spec,
+        compilation,
+        model,
+    )
+
+
+def save(program: Program, path: str | os.PathLike[str]) -> None:
+    """Writes a program as one file, without pickle."""
+    program.save(path)
+
+
+def load(path: str | os.PathLike[str]) -> Program:
+    """Reads what `save` wrote. Raises CorruptFileError or VersionMismatchError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive)
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, TypeError) as error:
+        raise CorruptFileError(f"{os.fspath(path)} is not a saved program: {error}") from None
+
+
+def _read(archive: zipfile.ZipFile) -> Program:
+    document = json.loads(archive.read("program.json"))
+    if document["version"] != FORMAT_VERSION:
+        raise VersionMismatchError(
+            f"the program has format version {document['version']}, and this is version "
+            f"{FORMAT_VERSION}: save it again with the torch_stator that loads it"
+        )
+    inputs = [Input(**{**spec, "dims": tuple(spec["dims"])}) for spec in document["inputs"]]
+    names = set(archive.namelist())
+    state: list[Callable[[], Any]] = []
+    for i, spec in enumerate(inputs):
+        if spec.kind == "state":
+            found = f"state/{i}" in names
+            tensor = _from_bytes(archive.read(f"state/{i}"), spec) if found else None
+            state.append(lambda tensor=tensor: tensor)
+    engines = []
+    while f"engines/{len(engines)}.plan" in names:
+        engines.append(_ffi.load_plan_bytes(archive.read(f"engines/{len(engines)}.plan")))
+    return Program(
+        Runner.from_dict(document["runner"], [_function(engine) for engine in engines]),
+        inputs,
+        state,
+        document["mutated"],
+        pytree.treespec_loads(document["in_spec"]),
+        pytree.treespec_loads(document["out_spec"]),
+    )
+
+
+def _function(engine: _ffi.Engine) -> Callable[..., Any]:
+    function = engine.function(False)
+    return function if engine.input_names() else with_allocator(function)
+
+
+def _make_input(node: torch.fx.Node, spec: Any) -> Input:
+    if isinstance(spec.arg, ConstantArgument):
+        return Input(node.name, "constant", value=spec.arg.value)
+    if not isinstance(spec.arg, TensorArgument):
+        raise UnsupportedError(f"input `{node.name}` is a {type(spec.arg).__name__}")
+    value = node.meta["val"]
+    kind = "user" if spec.kind is InputKind.USER_INPUT else "state"
+    return Input(node.name, kind, _dtype_name(value.dtype), tuple(value.shape))
+
+
+def _find_tensor(
+    model: torch.nn.Module, exported: torch.export.ExportedProgram, spec: Any
+) -> Callable[[], torch.Tensor]:
+    """A function that gets the present tensor of a parameter or buffer."""
+    module_name, _, name = spec.target.rpartition(".")
+    if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+        module = model.get_submodule(module_name)
+        tensors = module._parameters if name in module._parameters else module._buffers
+        return lambda: tensors[name]
+    constant = exported.constants[spec.target]
+    return lambda: constant
+
+
+def _mutated_inputs(signature: Any) -> list[str]:
+    """The graph inputs that the first outputs are written back to, in order."""
+    by_target = {spec.target: spec.arg.name for spec in signature.input_specs if spec.target}
+    mutated = []
+    for spec in signature.output_specs:
+        if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION):
+            mutated.append(by_target[spec.target])
+        elif spec.kind is OutputKind.USER_INPUT_MUTATION:
+            mutated.append(spec.target)
+    return mutated
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _to_bytes(tensor: torch.Tensor) -> bytes:
+    flat = tensor.detach().contiguous().reshape(-1)
+    return bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
+
+
+def _from_bytes(data: bytes, spec: Input) -> torch.Tensor:
+    dtype = getattr(torch, spec.dtype)
+    if not data:
+        return torch.empty(spec.dims, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(spec.dims)

@@ -1,0 +1,139 @@
+"""The backend "stator" of torch.compile.
+
+In:  dynamo's graph and the real tensors that it was traced with; options.
+Out: a callable that runs the graph: engines where we can, torch where we cannot.
+Invariant: never a wrong result and never a wrong gradient: where autograd has to see the graph, where it
+trains, and where our compiler fails, the graph runs in eager PyTorch, with one warning.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._functorch.aot_autograd import aot_module_simplified
+from torch.utils._python_dispatch import _disable_current_modes
+
+from .compiler import Compilation, TrainingError, compile_graph
+from .errors import InvalidArgumentError, warn_fallback
+from .export import module_name, user_location
+from .settings import CompilationSettings
+
+_log = logging.getLogger("torch_stator")
+
+# Called with each Compilation that the backend makes (explain.py, benchmarks).
+on_compilation: list[Callable[[Compilation], None]] = []
+
+
+def stator(
+    gm: torch.fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    options: Mapping[str, Any] | None = None,
+    **others: Any,
+) -> Callable[..., Any]:
+    """Compiles a graph for `torch.compile(model, backend="stator", options=...)`. The options are the
+    fields of CompilationSettings."""
+    if "mode" in others:
+        raise InvalidArgumentError(
+            f"mode={others['mode']!r} is for another backend: use options, such as optimization_level"
+        )
+    settings = CompilationSettings.from_options(options)
+    if reason := _find_reason_for_eager(example_inputs):
+        warn_fallback(f"{_describe(gm)} runs in eager PyTorch: {reason}")
+        return gm.forward
+    try:
+        return _compile_inference(gm, example_inputs, settings)
+    except TrainingError as error:
+        reason = str(error)
+    except Exception as error:
+        if settings.pass_through_build_failures:
+            raise
+        _log.debug("compilation failed", exc_info=True)
+        reason = f"the compilation failed with {type(error).__name__}: {error}"
+    warn_fallback(f"{_describe(gm)} runs in eager PyTorch: {reason}")
+    return gm.forward
+
+
+def _find_reason_for_eager(example_inputs: Sequence[Any]) -> str | None:
+    tensors = [value for value in example_inputs if isinstance(value, torch.Tensor)]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return (
+            "an input or parameter requires gradients; call the model under torch.no_grad() or "
+            "torch.inference_mode() to use engines"
+        )
+    if len(tensors) < len(example_inputs) or any(_is_dynamic(tensor) for tensor in tensors):
+        return "it has dynamic sizes; compile with dynamic=False to use engines"
+    for tensor in tensors:
+        if tensor.device.type != "cpu":
+            return f"it has a tensor on {tensor.device}, and engines run on cpu"
+    return None
+
+
+def _is_dynamic(tensor: torch.Tensor) -> bool:
+    return any(isinstance(size, torch.SymInt) for size in tensor.shape)
+
+
+def _compile_inference(
+    gm: torch.fx.GraphModule, example_inputs: Sequence[torch.Tensor], settings: CompilationSettings
+) -> Callable[..., Any]:
+    """AOTAutograd makes the graph functional, writes mutated inputs back, and makes outputs that alias
+    inputs; what is left is compiled."""
+    outer = gm.graph.find_nodes(op="placeholder")
+    frozen = [settings.freeze_weights and _is_weight(node) for node in outer]
+
+    def compile_functional(graph: torch.fx.GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
+        inner = graph.graph.find_nodes(op="placeholder")
+        weights = {}
+        if len(inner) == len(outer):  # else AOTAutograd merged inputs that alias
+            mutated = _mutated_inputs()
+            for i, (node, source) in enumerate(zip(inner, outer, strict=True)):
+                name = _source_name(source)
+                if frozen[i] and i not in mutated:
+                    weights[node.name] = (name, example_inputs[i])
+                elif name is not None:
+                    node._rename(name)
+        with _disable_current_modes():  # of AOTAutograd, which makes every tensor fake
+            compilation = compile_graph(graph, weights, settings)
+        for listener in on_compilation:
+            listener(compilation)
+        return compilation.runner
+
+    return aot_module_simplified(
+        gm, example_inputs, fw_compiler=compile_functional, inference_compiler=compile_functional
+    )
+
+
+def _is_weight(node: torch.fx.Node) -> bool:
+    """Whether a placeholder of dynamo's graph is a parameter or buffer of a module."""
+    return "_dynamo_static_input_type" in node.meta.get("tensor_dict", {})
+
+
+def _source_name(node: torch.fx.Node) -> str:
+    """The name of a placeholder of dynamo's graph as the user knows it: "fc.weight", "x"."""
+    source = getattr(node.meta.get("grapharg"), "source", None)
+    name = getattr(source, "name", "")
+    text = name() if callable(name) else name
+    return module_name(text) or getattr(source, "local_name", node.name)
+
+
+def _mutated_inputs() -> set[int]:
+    context = torch._guards.TracingContext.try_get()
+    if context is None or context.fw_metadata is None:
+        return set()
+    infos = context.fw_metadata.input_info
+    return {i for i, info in enumerate(infos) if info.mutates_data or info.mutates_metadata}
+
+
+def _describe(gm: torch.fx.GraphModule) -> str:
+    """The graph by the line of the user's code that it starts at."""
+    for node in gm.graph.nodes:
+        trace = node.meta.get("stack_trace")
+        if node.op.startswith("call") and trace:
+            frames = [line for line in user_location(trace).splitlines() if "File" in line]
+            if frames:
+                _, file, rest = frames[0].split('"', 2)
+                return f"the graph at {file}:{rest.split(',')[1].split()[-1]}"
+    return "the graph"

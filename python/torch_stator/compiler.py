@@ -1,0 +1,90 @@
+"""From a functional ATen graph to a Runner: what both front ends share.
+
+In:  an FX graph with fake tensors in `meta["val"]`, the real tensors of the placeholders that are
+     weights, and settings.
+Out: a Compilation: the Runner, its engines and the compiler's report.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from . import _ffi
+from .export import Weight, export_graph, lift_constants, put_in_memory_order
+from .freeze import FrozenWeights, can_freeze
+from .runner import Runner, build_runner, engine_function
+from .settings import CompilationSettings
+
+
+@dataclasses.dataclass
+class Compilation:
+    """A compiled graph."""
+
+    gm: torch.fx.GraphModule
+    runner: Runner
+    engines: list[_ffi.Engine | None]  # of each part; None: torch
+    report: dict[str, Any]  # src/compile/compile.h
+
+
+class TrainingError(Exception):
+    """The graph trains: what it does is more than a function of its inputs."""
+
+
+def compile_graph(
+    gm: torch.fx.GraphModule,
+    weights: Mapping[str, tuple[str, torch.Tensor]],
+    settings: CompilationSettings,
+) -> Compilation:
+    """Compiles `gm`, changing it. `weights`: by placeholder, a weight's own name and its tensor; the
+    tensors are the user's, who may change them at any time."""
+    _refuse_training(gm)
+    placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
+    constants = lift_constants(gm)
+    weights = {name: weight for name, weight in weights.items() if can_freeze(weight[1])}
+    frozen = FrozenWeights(
+        [name for name, _ in weights.values()], [tensor for _, tensor in weights.values()]
+    )
+    by_name = {node.name: node for node in gm.graph.find_nodes(op="placeholder")}
+    for placeholder, order in zip(weights, frozen.orders, strict=True):
+        if order != sorted(order):
+            put_in_memory_order(gm, by_name[placeholder], order)
+
+    known = [Weight(placeholder, name) for placeholder, (name, _) in weights.items()]
+    known += [Weight(placeholder, placeholder) for placeholder in constants]
+    contents = [*frozen.contents(), *(t.detach().contiguous() for t in constants.values())]
+    compiled = _ffi.compile(
+        export_graph(gm, known),
+        [weight.placeholder for weight in known],
+        contents,
+        settings.to_json(),
+    )
+    report = json.loads(compiled.report())
+    engines = [compiled.load_engine(i) for i in range(len(report["parts"]))]
+    runner = build_runner(
+        gm, report, [engine_function(engine) for engine in engines], list(constants.values())
+    )
+    frozen.bind([engine for engine in engines if engine is not None])
+    if weights:
+        runner.freeze(frozen, [placeholders.index(name) for name in weights])
+    return Compilation(gm, runner, engines, report)
+
+
+_DROPOUTS = ("native_dropout", "bernoulli", "feature_dropout", "alpha_dropout", "_fused_dropout")
+
+
+def _refuse_training(gm: torch.fx.GraphModule) -> None:
+    """Raises when the graph drops elements at random, or updates the statistics of a batch norm."""
+    for node in gm.graph.nodes:
+        if node.op != "call_function":
+            continue
+        packet, _, overload = getattr(node.target, "__name__", "").partition(".")
+        if packet in _DROPOUTS:
+            raise TrainingError("it is in training mode (dropout); call model.eval() first")
+        trains = any(arg is True for arg in node.args) and overload != "no_stats"
+        if "batch_norm" in packet and trains:
+            raise TrainingError("it is in training mode (batch norm); call model.eval() first")

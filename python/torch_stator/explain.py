@@ -1,0 +1,111 @@
+"""torch_stator.explain: what of a model engines run, what torch runs, and why.
+
+In:  a model and inputs. Out: an Explanation, which prints as text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from . import backend
+from .compiler import Compilation
+
+
+@dataclasses.dataclass(frozen=True)
+class Fallback:
+    """A node left to torch."""
+
+    node: str  # its FX name
+    op: str  # "aten.sort.default"
+    location: str  # the user's "model.py:41"
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphReport:
+    """One graph that dynamo captured."""
+
+    segments: list[tuple[str, int]]  # ("engine" or "torch", number of nodes), in order
+    fallbacks: list[Fallback]
+    num_nodes: int
+    num_nodes_in_engines: int
+    stages: dict[str, float]  # milliseconds of each stage of the compiler
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What torch.compile(model, backend="stator") does with a model."""
+
+    graphs: list[GraphReport]
+    graph_breaks: list[str]  # each with its reason and the user's file:line
+
+    @property
+    def coverage(self) -> float:
+        """The share of nodes that engines run."""
+        total = sum(graph.num_nodes for graph in self.graphs)
+        return sum(graph.num_nodes_in_engines for graph in self.graphs) / total if total else 1.0
+
+    @property
+    def fallbacks(self) -> list[Fallback]:
+        return [fallback for graph in self.graphs for fallback in graph.fallbacks]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.graphs)} graph(s), {len(self.graph_breaks)} graph break(s), "
+            f"{self.coverage:.1%} of the nodes in engines"
+        ]
+        for i, graph in enumerate(self.graphs):
+            lines.append(f"graph {i}: {graph.num_nodes_in_engines} of {graph.num_nodes} nodes")
+            lines += [f"  {kind}: {count} node(s)" for kind, count in graph.segments]
+            lines += [
+                f"  left to torch: {f.node} ({f.op}) at {f.location or 'unknown'}: {f.reason}"
+                for f in graph.fallbacks
+            ]
+            times = ", ".join(f"{name} {ms:.0f} ms" for name, ms in graph.stages.items())
+            lines.append(f"  compile time: {times}")
+        lines += [f"graph break: {text}" for text in self.graph_breaks]
+        return "\n".join(lines)
+
+
+def explain(
+    model: torch.nn.Module,
+    *inputs: Any,
+    options: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Explanation:
+    """Compiles `model` for these inputs, under no_grad, and tells what became of it. `kwargs` are the
+    model's; a warning says when the model as a whole runs in eager PyTorch."""
+    compilations: list[Compilation] = []
+    backend.on_compilation.append(compilations.append)
+    try:
+        with torch.no_grad():
+            compile_fn = functools.partial(backend.stator, options=options)
+            torch.compile(model, backend=compile_fn, dynamic=False)(*inputs, **kwargs)
+            breaks = torch._dynamo.explain(model)(*inputs, **kwargs).break_reasons
+    finally:
+        backend.on_compilation.remove(compilations.append)
+    return Explanation(
+        graphs=[_report(compilation.report) for compilation in compilations],
+        graph_breaks=[_describe_break(reason) for reason in breaks],
+    )
+
+
+def _report(report: dict[str, Any]) -> GraphReport:
+    return GraphReport(
+        segments=[(part["kind"], len(part["nodes"])) for part in report["parts"]],
+        fallbacks=[Fallback(**fallback) for fallback in report["fallbacks"]],
+        num_nodes=report["num_nodes"],
+        num_nodes_in_engines=report["num_nodes_in_engines"],
+        stages={stage["name"]: stage["ms"] for stage in report["stages"]},
+    )
+
+
+def _describe_break(reason: Any) -> str:
+    frame = reason.user_stack[-1] if reason.user_stack else None
+    location = f" at {frame.filename}:{frame.lineno}" if frame else ""
+    return f"{reason.reason}{location}"

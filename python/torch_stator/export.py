@@ -1,0 +1,187 @@
+"""An ATen graph as JSON in the PyTorch export schema, which the C++ importer reads.
+
+In:  the functional FX graph that AOTAutograd or torch.export traced, with fake tensors in
+     `meta["val"]`, and which of its placeholders are weights.
+Out: JSON text; each node carries its FX name and the user's file:line.
+Invariant: the graph given is changed only by `lift_constants` and `put_in_memory_order`, before it is
+written, so that its nodes and the JSON keep the same names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch._export.serde import schema
+from torch._export.serde import serialize as serde
+
+_TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
+_FRAME = re.compile(r'^ *File "(?P<file>.+?)", line ', re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """A placeholder whose content the engine holds."""
+
+    placeholder: str  # its FX name
+    name: str  # its name in the module, "layer1.0.conv1.weight"
+
+
+def export_graph(gm: torch.fx.GraphModule, weights: Iterable[Weight]) -> str:
+    """The graph in the export schema. Every output is a user output: what a graph does to its inputs
+    is written back by the caller."""
+    weight_names = {weight.placeholder: weight.name for weight in weights}
+    serializer = serde.GraphModuleSerializer(None, [])  # type: ignore[arg-type]
+    serializer.serialize_metadata = _metadata  # type: ignore[method-assign]
+    for node in gm.graph.nodes:
+        if node.op == "call_function":
+            _serialize_call(serializer, node)
+        elif node.op in ("placeholder", "output"):
+            getattr(serializer, f"handle_{node.op}")(node)
+    state = serde._dataclass_to_dict(serializer.graph_state)
+    outputs = state["outputs"]
+    graph = {
+        "inputs": state["inputs"],
+        "outputs": outputs,
+        "nodes": state["nodes"],
+        "tensor_values": state["tensor_values"],
+        "sym_int_values": state["sym_int_values"],
+        "sym_bool_values": state["sym_bool_values"],
+        "is_single_tensor_return": False,
+    }
+    signature = {
+        "input_specs": [_input_spec(arg, weight_names) for arg in state["inputs"]],
+        "output_specs": [{"user_output": {"arg": arg}} for arg in outputs],
+    }
+    program = {
+        "graph_module": {"graph": graph, "signature": signature, "module_call_graph": []},
+        "opset_version": {"aten": torch._C._get_max_operator_version()},
+        "range_constraints": {},
+        "schema_version": {
+            "major": serde.SCHEMA_VERSION[0],
+            "minor": serde.SCHEMA_VERSION[1],
+        },
+        "torch_version": torch.__version__,
+    }
+    return json.dumps(program, cls=serde.EnumEncoder)
+
+
+def lift_constants(gm: torch.fx.GraphModule) -> dict[str, torch.Tensor]:
+    """Turns every tensor attribute that the graph reads into a last placeholder; returns their
+    contents by the placeholders' names."""
+    constants = {}
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    for node in gm.graph.find_nodes(op="get_attr"):
+        value = _get_attr(gm, node.target)
+        if not isinstance(value, torch.Tensor):
+            continue  # a graph of a higher-order op
+        after = placeholders[-1] if placeholders else gm.graph._root
+        with gm.graph.inserting_after(after):
+            placeholder = gm.graph.placeholder(f"constant_{node.name}")
+        placeholder.meta["val"] = node.meta.get("val", value)
+        placeholders.append(placeholder)
+        node.replace_all_uses_with(placeholder)
+        gm.graph.erase_node(node)
+        constants[placeholder.name] = value
+    return constants
+
+
+def memory_order(tensor: torch.Tensor) -> list[int] | None:
+    """The dims from outermost to innermost in memory, for a dense tensor without overlap; None for
+    one with gaps. `tensor.permute(order)` is then contiguous."""
+    order = sorted(range(tensor.dim()), key=lambda dim: (-tensor.stride(dim), tensor.shape[dim] == 1))
+    return order if tensor.permute(order).is_contiguous() else None
+
+
+def put_in_memory_order(
+    gm: torch.fx.GraphModule, node: torch.fx.Node, order: list[int]
+) -> None:
+    """Makes a placeholder take its tensor permuted to `order`: the graph permutes it back."""
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    users = list(node.users)
+    with gm.graph.inserting_after(gm.graph.find_nodes(op="placeholder")[-1]):
+        back = gm.graph.call_function(torch.ops.aten.permute.default, (node, inverse))
+    back.meta["val"] = node.meta["val"]
+    node.meta = {**node.meta, "val": node.meta["val"].permute(order)}
+    for user in users:
+        user.replace_input_with(node, back)
+
+
+def module_name(source: str) -> str | None:
+    """"layer1.0.weight" for dynamo's "L['self']._modules['layer1']._modules['0']._parameters[...]"."""
+    parts = re.findall(r"\['([^']*)'\]", source.partition("]")[2])
+    return ".".join(parts) or None
+
+
+def user_location(stack_trace: str) -> str:
+    """The stack trace up to the last frame outside of torch: the user's own line."""
+    frames = list(_FRAME.finditer(stack_trace))
+    end = len(stack_trace)
+    for frame in reversed(frames):
+        if not frame["file"].startswith(_TORCH_FOLDER):
+            return stack_trace[:end]
+        end = frame.start()
+    return stack_trace
+
+
+def _metadata(node: torch.fx.Node) -> dict[str, str]:
+    trace = node.meta.get("stack_trace")
+    return {"stack_trace": user_location(trace)} if trace else {}
+
+
+def _serialize_call(serializer: Any, node: torch.fx.Node) -> None:
+    try:
+        serializer.handle_call_function(node)
+    except Exception:  # the schema cannot say it: a node that only torch understands
+        serializer.graph_state.nodes.append(_opaque_call(serializer, node))
+
+
+def _opaque_call(serializer: Any, node: torch.fx.Node) -> schema.Node:
+    """A call of which only the tensors that go in and come out are told."""
+
+    def tensor_argument(name: str, value: torch.Tensor) -> schema.Argument:
+        return schema.Argument.create(as_tensor=serializer.serialize_tensor_output(name, value))
+
+    inputs = [
+        schema.NamedArgument(
+            name=f"input{i}",
+            arg=schema.Argument.create(as_tensor=schema.TensorArgument(name=used.name)),
+            kind=schema.ArgumentKind.POSITIONAL,
+        )
+        for i, used in enumerate(node.all_input_nodes)
+        if isinstance(used.meta.get("val"), torch.Tensor)
+    ]
+    results = [node, *(user for user in node.users if _is_getitem(user))]
+    outputs = [
+        tensor_argument(result.name, result.meta["val"])
+        for result in results
+        if isinstance(result.meta.get("val"), torch.Tensor)
+    ]
+    target = node.target if isinstance(node.target, str) else serializer.serialize_operator(node.target)
+    return schema.Node(target=target, inputs=inputs, outputs=outputs, metadata=_metadata(node))
+
+
+def _is_getitem(node: torch.fx.Node) -> bool:
+    return node.op == "call_function" and getattr(node.target, "__name__", "") == "getitem"
+
+
+def _input_spec(arg: dict[str, Any], weight_names: Mapping[str, str]) -> dict[str, Any]:
+    tensor = arg.get("as_tensor")
+    if tensor and tensor["name"] in weight_names:
+        name = weight_names[tensor["name"]]
+        return {"parameter": {"arg": {"name": tensor["name"]}, "parameter_name": name}}
+    return {"user_input": {"arg": arg}}
+
+
+def _get_attr(gm: torch.fx.GraphModule, target: str) -> Any:
+    value: Any = gm
+    for name in target.split("."):
+        value = getattr(value, name)
+    return value
+
+

@@ -1,0 +1,227 @@
+"""The callable that a compiled graph becomes: engines and torch nodes, in order.
+
+In:  the FX graph, the parts that the C++ compiler made of it, and on each call the values of the
+     graph's placeholders.
+Out: the graph's outputs.
+Invariant: what a part reads was made by an earlier one, or is a placeholder; a value is dropped after
+its last use.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+
+from . import _ffi
+from .errors import UnsupportedError
+from .freeze import FrozenWeights
+
+# A step of a call: a function of the values in `inputs` (slots), whose results go to `outputs`.
+Step = tuple[Callable[..., Any], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+class Runner:
+    """Runs a compiled graph. AOTAutograd's boxed convention: one list of arguments, which it empties."""
+
+    _boxed_call = True
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        outputs: Sequence[Any],
+        constants: Sequence[torch.Tensor],
+        num_values: int,
+    ) -> None:
+        self._steps = steps
+        self._outputs = outputs  # a slot's number, or a constant in a tuple
+        # Slots: arguments, then constants of the graph, then what the steps make.
+        self._tail = [*constants, *[None] * num_values]
+        self._frozen: FrozenWeights | None = None
+        self._permuted: list[tuple[int, list[int]]] = []
+
+    def freeze(self, frozen: FrozenWeights, positions: Sequence[int]) -> None:
+        """The placeholders at `positions` are weights, which the engines hold."""
+        self._frozen = frozen
+        self._positions = tuple(positions)
+        pick = operator.itemgetter(*positions)
+        self._pick = pick if len(positions) > 1 else lambda values: (pick(values),)
+        read = {slot for _, inputs, _, _ in self._steps for slot in inputs}
+        orders = zip(positions, frozen.orders, strict=True)
+        self._permuted = [(i, order) for i, order in orders if i in read and order != sorted(order)]
+
+    def __call__(self, args: list[Any]) -> list[Any]:
+        values = args + self._tail
+        args.clear()
+        if self._frozen is not None:
+            self._frozen.check(self._pick(values))
+            for slot, order in self._permuted:  # as the graph takes it (export.put_in_memory_order)
+                values[slot] = values[slot].permute(order)
+        for function, inputs, outputs, dead in self._steps:
+            results = function(*[values[slot] for slot in inputs])
+            if len(outputs) == 1 and isinstance(results, torch.Tensor):
+                values[outputs[0]] = results
+            else:
+                for slot, result in zip(outputs, results, strict=True):
+                    values[slot] = result
+            for slot in dead:
+                values[slot] = None
+        return [values[out] if type(out) is int else out[0] for out in self._outputs]
+
+
+    def live_slots(self) -> set[int]:
+        """The slots that a step or an output reads."""
+        read = {slot for _, inputs, _, _ in self._steps for slot in inputs}
+        return read | {slot for slot in self._outputs if isinstance(slot, int)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The steps without their functions, as plain data; for graphs without constants."""
+        if any(value is not None for value in self._tail):
+            raise UnsupportedError("the graph has a constant that a file cannot carry")
+        return {
+            "steps": [step[1:] for step in self._steps],
+            "outputs": self._outputs,
+            "num_values": len(self._tail),
+        }
+
+    @staticmethod
+    def from_dict(document: dict[str, Any], functions: Sequence[Callable[..., Any]]) -> Runner:
+        """The inverse of `to_dict`; one function per step."""
+        steps = [
+            (function, *map(tuple, rest))
+            for function, rest in zip(functions, document["steps"], strict=True)
+        ]
+        outputs = [tuple(out) if isinstance(out, list) else out for out in document["outputs"]]
+        return Runner(steps, outputs, [], document["num_values"])
+
+
+class _Builder:
+    """Gives each value of the graph a slot and each part its step."""
+
+    def __init__(self, gm: GraphModule, report: dict[str, Any]) -> None:
+        self.gm = gm
+        self.value_names: dict[str, str] = report["values"]  # of each FX tensor
+        self.placeholders = gm.graph.find_nodes(op="placeholder")
+        self.slots = {self.name_of(node): i for i, node in enumerate(self.placeholders)}
+        self.num_slots = len(self.placeholders)
+        self.nodes = {node.name: node for node in gm.graph.nodes}
+        self.steps: list[tuple[Callable[..., Any], tuple[int, ...], tuple[int, ...]]] = []
+
+    def name_of(self, node: Node) -> str:
+        return self.value_names.get(node.name, f"fx:{node.name}")
+
+    def slot(self, name: str) -> int:
+        if name not in self.slots:
+            self.slots[name] = self.num_slots
+            self.num_slots += 1
+        return self.slots[name]
+
+    def add_engine(self, function: Callable[..., Any], part: dict[str, Any]) -> None:
+        inputs = tuple(self.slots[name] for name in part["inputs"])
+        if not inputs:
+            function = with_allocator(function)
+        self.steps.append((function, inputs, tuple(self.slot(name) for name in part["outputs"])))
+
+    def add_torch(self, names: Iterable[str], needed: set[str]) -> None:
+        """A step that runs FX nodes in torch, of which the values `needed` are kept."""
+        graph = Graph()
+        copies: dict[Node, Node] = {}
+        inputs: list[Node] = []
+        for node in self.with_sources(names, self.slots):
+            if node.op in ("placeholder", "call_function") and self.name_of(node) in self.slots:
+                copies[node] = graph.placeholder(node.name)
+                inputs.append(node)
+            else:
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        outputs: dict[str, Node] = {}
+        for node, copy in copies.items():
+            name = self.name_of(node)
+            if name in needed and name not in self.slots:
+                outputs.setdefault(name, copy)
+        graph.output(tuple(outputs.values()))
+        function = GraphModule(self.gm, graph)
+        reads = tuple(self.slots[self.name_of(node)] for node in inputs)
+        self.steps.append((function, reads, tuple(self.slot(name) for name in outputs)))
+
+    def with_sources(self, names: Iterable[str], available: Container[str]) -> list[Node]:
+        """FX nodes, the getitems that unpack them, and what they read: as far as `available` values,
+        through whatever no part covers (sizes, constants, views that vanished). In graph order."""
+        wanted = {self.nodes[name] for name in names}
+        found: set[Node] = set()
+        stack = list(wanted)
+        while stack:
+            node = stack.pop()
+            if node in found:
+                continue
+            found.add(node)
+            if node in wanted:
+                stack.extend(user for user in node.users if user.target is operator.getitem)
+            if node in wanted or self.name_of(node) not in available:
+                stack.extend(node.all_input_nodes)
+        return [node for node in self.gm.graph.nodes if node in found]
+
+    def made(self, part: dict[str, Any]) -> list[Node]:
+        """The FX nodes of a torch part and the getitems that unpack them."""
+        nodes = [self.nodes[name] for name in part["nodes"]]
+        return nodes + [u for node in nodes for u in node.users if u.target is operator.getitem]
+
+    def finish(self, outputs: Sequence[Any], constants: Sequence[torch.Tensor]) -> Runner:
+        kept = [self.slots[self.name_of(o)] if isinstance(o, Node) else (o,) for o in outputs]
+        last_use: dict[int, int] = {}
+        for i, (_, reads, writes) in enumerate(self.steps):
+            last_use.update(dict.fromkeys((*reads, *writes), i))
+        alive = {slot for slot in kept if isinstance(slot, int)}
+        steps = [
+            (function, reads, writes, tuple(s for s, use in last_use.items() if use == i and s not in alive))
+            for i, (function, reads, writes) in enumerate(self.steps)
+        ]
+        num_values = self.num_slots - len(self.placeholders)
+        return Runner(steps, kept, constants, num_values)
+
+
+def build_runner(
+    gm: GraphModule,
+    report: dict[str, Any],
+    functions: Sequence[Callable[..., Any] | None],
+    constants: Sequence[torch.Tensor],
+) -> Runner:
+    """The runner of a graph whose parts `report` lists; `functions` are the engines' (None: torch), and
+    `constants` what its last placeholders hold."""
+    builder = _Builder(gm, report)
+    parts = list(zip(report["parts"], functions, strict=True))
+    (outputs,) = gm.graph.output_node().args
+    output_nodes = [out for out in outputs if isinstance(out, Node)]
+
+    made = set(builder.slots)
+    for part, function in parts:
+        made.update(part["outputs"] if function else map(builder.name_of, builder.made(part)))
+    needed = {builder.name_of(node) for node in output_nodes}
+    for part, function in parts:
+        if function:
+            needed.update(part["inputs"])
+        else:
+            needed.update(map(builder.name_of, builder.with_sources(part["nodes"], made)))
+
+    for part, function in parts:
+        if function:
+            builder.add_engine(function, part)
+        else:
+            builder.add_torch(part["nodes"], needed)
+    missing = [node.name for node in output_nodes if builder.name_of(node) not in builder.slots]
+    if missing:  # constants, sizes
+        builder.add_torch(missing, needed)
+    return builder.finish(outputs, constants)
+
+
+def with_allocator(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An engine's function that can be called without inputs: a tensor brings torch's allocator."""
+    return functools.partial(function, torch.empty(0))
+
+
+def engine_function(engine: _ffi.Engine | None) -> Callable[..., Any] | None:
+    """What a step calls for an engine: returns its output, or a list of them."""
+    return None if engine is None else engine.function(bool(engine.weight_names()))
