@@ -1,9 +1,6 @@
 #include "cpu/run/tape.h"
 
-#include <algorithm>
-#include <cstring>
-
-#include "base/error.h"
+#include "cpu/run/transpose.h"
 
 namespace stator {
 namespace {
@@ -116,6 +113,10 @@ void Tape::Load(const TapeInstr& instr, const Frame& frame, int64_t rows, int64_
   }
   if (operand.row_stride == columns * operand.column_stride) {
     operand.load(to, from, operand.column_stride, rows * columns);
+    return;
+  }
+  if (operand.row_stride == 1 && operand.is_native) {
+    Transpose(to, columns, from, operand.column_stride, rows, columns, instr.out.size);
     return;
   }
   for (int64_t row = 0; row < rows; ++row) {

@@ -93,7 +93,8 @@ class Tape {
     TapeLoad load = nullptr;
     TapeStore store = nullptr;
     int64_t row_stride = 0, column_stride = 0;
-    int64_t size = 4;  // bytes of an element in memory
+    int64_t size = 4;       // bytes of an element in memory
+    bool is_native = true;  // registers hold the elements as memory does
   };
   void Execute(const TapeInstr& instr, const Frame& frame, int64_t rows, int64_t columns) const;
   void Load(const TapeInstr& instr, const Frame& frame, int64_t rows, int64_t columns) const;

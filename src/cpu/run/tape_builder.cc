@@ -75,7 +75,8 @@ class TapeBuilder {
                                  .store = FindStore(dtype),
                                  .row_stride = site_.accesses[i].row_stride,
                                  .column_stride = site_.accesses[i].column_stride,
-                                 .size = static_cast<int64_t>(DTypeSize(dtype))});
+                                 .size = static_cast<int64_t>(DTypeSize(dtype)),
+                                 .is_native = IsNative(dtype)});
       if (i < operands.first_output) operand_of_.emplace(operands.values[i], static_cast<int>(i));
     }
     tape_.shape_ = site_.shape;

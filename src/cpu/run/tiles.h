@@ -51,7 +51,7 @@ struct TileLoop {
 
 class TileGrid {
  public:
-  static constexpr int kMaxLoops = 8;
+  static constexpr int kMaxLoops = 16;
 
   TileGrid() = default;
   // `sizes` are the bytes of an operand's elements. Loops go over the dims that are not inner
