@@ -56,6 +56,34 @@ struct Archive::Source {
   }
 };
 
+// One open entry.
+class Archive::EntryReader {
+ public:
+  // `what` names the entry in errors.
+  EntryReader(zip_file_t* file, std::string what)
+      : file_(file, zip_fclose), what_(std::move(what)) {}
+
+  // Fills a first part of `part`, at least one byte; returns how much.
+  size_t Read(std::span<std::byte> part) {
+    zip_int64_t count = zip_fread(file_.get(), part.data(), part.size());
+    if (count <= 0) FailDamaged();
+    return static_cast<size_t>(count);
+  }
+  // Here libzip compares the CRC.
+  void ReadEnd() {
+    std::byte extra;
+    if (zip_fread(file_.get(), &extra, 1) != 0) FailDamaged();
+  }
+
+ private:
+  [[noreturn]] void FailDamaged() {
+    Fail(ErrorKind::kCorruptFile, "{} is damaged: {}", what_, zip_file_strerror(file_.get()));
+  }
+
+  std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file_;
+  std::string what_;
+};
+
 Archive::Archive(const std::string& path, std::string_view marker)
     : path_(path), map_(MapFile(path)), source_(std::make_unique<Source>()) {
   source_->bytes = map_->bytes;
@@ -111,60 +139,46 @@ bool Archive::Has(std::string_view name) const {
 
 ConstantData Archive::Read(std::string_view name) {
   std::string full_name = folder_ + std::string(name);
+  std::string what = fmt::format("{}: entry `{}`", path_, name);
   zip_stat_t stat;
   zip_int64_t index = zip_name_locate(zip_, full_name.c_str(), ZIP_FL_ENC_RAW);
   if (index < 0 || zip_stat_index(zip_, index, 0, &stat) != 0) {
-    Fail(ErrorKind::kCorruptFile, "{}: there is no entry `{}`", path_, name);
+    Fail(ErrorKind::kCorruptFile, "{} is missing", what);
   }
   // No deflated entry grows more than this (zlib.net, "Maximum Compression Factor").
   constexpr zip_uint64_t kMaxFactor = 1032;
   bool stored = stat.comp_method == ZIP_CM_STORE;
   bool fits = stat.comp_size <= map_->bytes.size() &&
               (stored ? stat.size == stat.comp_size : stat.size <= kMaxFactor * stat.comp_size);
-  if (!fits) Fail(ErrorKind::kCorruptFile, "{}: entry `{}` has no valid size", path_, name);
-  std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(zip_fopen_index(zip_, index, 0),
-                                                         zip_fclose);
+  if (!fits) Fail(ErrorKind::kCorruptFile, "{} has no valid size", what);
+  zip_file_t* file = zip_fopen_index(zip_, index, 0);
   if (file == nullptr) {
-    Fail(ErrorKind::kCorruptFile, "{}: entry `{}` cannot be read: {}", path_, name,
-         zip_strerror(zip_));
+    Fail(ErrorKind::kCorruptFile, "{} cannot be read: {}", what, zip_strerror(zip_));
   }
-  return stored ? ReadStored(file.get(), stat.size, name)
-                : ReadDeflated(file.get(), stat.size, name);
+  EntryReader reader(file, what);
+  return stored ? ReadStored(reader, stat.size) : ReadDeflated(reader, stat.size);
 }
 
 // Reads all of the entry for its CRC, and returns where its bytes lie.
-ConstantData Archive::ReadStored(zip_file_t* file, size_t size, std::string_view name) {
+ConstantData Archive::ReadStored(EntryReader& reader, size_t size) {
   if (size == 0) return {};
-  std::vector<std::byte> chunk(std::min<size_t>(size, 1 << 18));
+  constexpr size_t kChunk = 1 << 18;
+  std::vector<std::byte> chunk(std::min(size, kChunk));
   source_->first_read.reset();
-  const std::byte* bytes = nullptr;
-  for (size_t done = 0; done < size;) {
-    zip_int64_t count = zip_fread(file, chunk.data(), std::min(chunk.size(), size - done));
-    if (count <= 0) {
-      Fail(ErrorKind::kCorruptFile, "{}: entry `{}` is damaged: {}", path_, name,
-           zip_file_strerror(file));
-    }
-    if (bytes == nullptr) {
-      bytes = map_->bytes.data() + *source_->first_read;
-      bool in_place = *source_->first_read + size <= map_->bytes.size() &&
-                      std::memcmp(bytes, chunk.data(), count) == 0;
-      STATOR_CHECK(in_place, "entry `{}` does not lie where it was read", name);
-    }
-    done += static_cast<size_t>(count);
-  }
+  size_t done = reader.Read(chunk);
+  zip_uint64_t offset = static_cast<zip_uint64_t>(source_->first_read.value());
+  const std::byte* bytes = map_->bytes.data() + offset;
+  STATOR_CHECK(offset + size <= map_->bytes.size() && std::memcmp(bytes, chunk.data(), done) == 0,
+               "an entry does not lie where libzip read it");
+  while (done < size) done += reader.Read(std::span(chunk).first(std::min(kChunk, size - done)));
+  reader.ReadEnd();
   return {.bytes = bytes, .size = size, .owner = map_};
 }
 
-ConstantData Archive::ReadDeflated(zip_file_t* file, size_t size, std::string_view name) {
+ConstantData Archive::ReadDeflated(EntryReader& reader, size_t size) {
   std::vector<std::byte> bytes(size);
-  for (size_t done = 0; done < size;) {
-    zip_int64_t count = zip_fread(file, bytes.data() + done, size - done);
-    if (count <= 0) {
-      Fail(ErrorKind::kCorruptFile, "{}: entry `{}` is damaged: {}", path_, name,
-           zip_file_strerror(file));
-    }
-    done += static_cast<size_t>(count);
-  }
+  for (size_t done = 0; done < size;) done += reader.Read(std::span(bytes).subspan(done));
+  reader.ReadEnd();
   return MakeConstantData(std::move(bytes));
 }
 

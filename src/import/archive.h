@@ -15,8 +15,7 @@
 #include "base/file_map.h"
 #include "ir/graph.h"
 
-struct zip;       // of libzip
-struct zip_file;  // of libzip
+struct zip;  // of libzip
 
 namespace stator {
 
@@ -35,11 +34,12 @@ class Archive {
 
  private:
   struct Source;  // the mapped file, as libzip reads it
+  class EntryReader;
 
   void Open();
   void FindNames(std::string_view marker);
-  ConstantData ReadStored(::zip_file* file, size_t size, std::string_view name);
-  ConstantData ReadDeflated(::zip_file* file, size_t size, std::string_view name);
+  ConstantData ReadStored(EntryReader& reader, size_t size);
+  ConstantData ReadDeflated(EntryReader& reader, size_t size);
 
   std::string path_;
   std::shared_ptr<const FileMap> map_;
