@@ -451,6 +451,8 @@ class Importer {
         throw;
       }
       reason = error.message();
+    } catch (const std::out_of_range&) {  // a list that is shorter than the tensor's rank asks for
+      reason = "arguments that do not fit each other";
     }
     std::vector<NodeId> added = NodesAfter(last);
     Rewriter rewriter(graph_);
@@ -672,24 +674,6 @@ ImportedGraph ImportProgram(schema::Program program, const WeightData& weights) 
 
 ImportedGraph ImportExportedProgram(std::string_view json, const WeightData& weights) {
   return ImportProgram(schema::ParseProgram(json), weights);
-}
-
-// Frames are spelled `File "path", line N, in f`; the last one made the node.
-std::string FindLocation(const std::string& stack_trace) {
-  size_t file = stack_trace.rfind("File \"");
-  if (file == std::string::npos) return {};
-  size_t begin = file + 6, end = stack_trace.find('"', begin);
-  constexpr std::string_view kLine = ", line ";
-  if (end == std::string::npos || stack_trace.compare(end + 1, kLine.size(), kLine) != 0) return {};
-  std::string path = stack_trace.substr(begin, end - begin);
-  size_t slash = path.rfind('/');
-  if (slash != std::string::npos && slash > 0) slash = path.rfind('/', slash - 1);
-  if (slash != std::string::npos) path.erase(0, slash + 1);
-  size_t digits = end + 1 + kLine.size(), last = digits;
-  while (last < stack_trace.size() && std::isdigit(static_cast<unsigned char>(stack_trace[last]))) {
-    ++last;
-  }
-  return path + ":" + stack_trace.substr(digits, last - digits);
 }
 
 }  // namespace stator

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "import/import.h"
 #include "import/schema.h"
@@ -15,7 +16,8 @@ ImportedGraph ImportProgram(schema::Program program, const WeightData& weights);
 // of that graph.
 void InlineWrappers(schema::Program& program);
 
-// "modules/linear.py:134" of the last frame of an FX stack trace; empty when there is none.
-std::string FindLocation(const std::string& stack_trace);
+// "modules/linear.py:134" for the innermost frame of an FX stack trace that is not torch's own, or
+// else for the innermost one; empty when there is none.
+std::string FindLocation(std::string_view stack_trace);
 
 }  // namespace stator

@@ -236,10 +236,13 @@ OutputSpec ParseOutputSpec(const JsonRef& json) {
   } else if (kind == "user_output") {
     JsonRef arg = value.Get("arg");
     spec.arg = ParseArgument(arg, 0);
-    if (spec.arg.kind == Kind::kNone) {
-      spec.constant = "null";
-    } else if (spec.arg.kind != Kind::kTensor && spec.arg.kind != Kind::kSymInt) {
-      spec.constant = arg.GetUnion().second.json().dump();
+    if (spec.arg.kind != Kind::kTensor && spec.arg.kind != Kind::kSymInt) {
+      JsonRef constant = arg.GetUnion().second;
+      if (!constant.json().is_primitive()) {
+        Fail(ErrorKind::kUnsupported, "{}: an output that is neither a tensor nor a constant",
+             arg.place());
+      }
+      spec.constant = spec.arg.kind == Kind::kNone ? "null" : constant.json().dump();
     }
   } else {
     json.Corrupt("an inference program cannot have an output of kind `{}`", kind);
@@ -356,6 +359,12 @@ Program ParseProgram(std::string_view text) {
   if (program.inputs.size() != program.graph.inputs.size()) {
     signature.Corrupt("{} input specs for {} graph inputs", program.inputs.size(),
                       program.graph.inputs.size());
+  }
+  for (size_t i = 0; i < program.inputs.size(); ++i) {
+    const Argument &spec = program.inputs[i].arg, &input = program.graph.inputs[i];
+    if (spec.kind == Kind::kTensor && (input.kind != Kind::kTensor || input.name != spec.name)) {
+      signature.Corrupt("input {} is not the graph's `{}`", i, spec.name);
+    }
   }
   json.Get("range_constraints").ForEachMember([&](const std::string& name, const JsonRef& range) {
     RangeConstraint constraint;
