@@ -1,7 +1,112 @@
+// PreparePool: max_pool, avg_pool and adaptive_avg_pool over floats.
+//
+// In:  a body of one pooling node. Out: a step that knows the window of each output position. The
+// rest (max_pool_indices, f64) goes to the reference kernels.
+#include <algorithm>
+
+#include "cpu/run/one_node.h"
+#include "cpu/run/parallel.h"
+#include "cpu/run/pool_kernels.h"
 #include "cpu/run/step.h"
 
 namespace stator {
+namespace {
 
-std::unique_ptr<PreparedStep> PreparePool(const StepSite& site) { return PrepareReference(site); }
+class PoolStep final : public PreparedStep {
+ public:
+  explicit PoolStep(PoolShape shape)
+      : shape_(std::move(shape)),
+        kernel_(GetPoolKernel()),
+        num_tasks_(kernel_.num_tasks(shape_)),
+        num_parts_(std::min<int64_t>(NumThreads(), num_tasks_)),
+        ws_floats_(kernel_.ws_floats(shape_)) {}
+
+  int64_t ws_bytes() const override {
+    return num_parts_ * ws_floats_ * static_cast<int64_t>(sizeof(float));
+  }
+
+  void Run(const StepArgs& args) const override {
+    float* ws = reinterpret_cast<float*>(args.ws);
+    // As many parts as workspaces, whatever the number of threads is by now.
+    ParallelFor(num_parts_, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) {
+        kernel_.run(shape_, args.inputs[0], args.outputs[0], num_tasks_ * part / num_parts_,
+                    num_tasks_ * (part + 1) / num_parts_, ws + part * ws_floats_);
+      }
+    });
+  }
+
+ private:
+  PoolShape shape_;
+  PoolKernel kernel_;
+  int64_t num_tasks_, num_parts_, ws_floats_;
+};
+
+// Windows of `kernel` elements, `step` apart, that start every `stride` elements from -padding.
+std::vector<PoolWindow> SlidingWindows(int64_t outputs, int64_t size, int64_t kernel,
+                                       int64_t stride, int64_t padding, int64_t step,
+                                       bool include_padding) {
+  std::vector<PoolWindow> windows;
+  for (int64_t i = 0; i < outputs; ++i) {
+    int64_t begin = i * stride - padding;
+    int64_t skipped = begin < 0 ? (-begin + step - 1) / step : 0;
+    int64_t first = begin + skipped * step;
+    int64_t inside = first < size ? (size - first + step - 1) / step : 0;
+    int64_t count = std::clamp<int64_t>(kernel - skipped, 0, inside);
+    int64_t extent = include_padding ? std::min(kernel, size + padding - begin) : count;
+    windows.push_back({.first = count > 0 ? first : 0, .count = count, .extent = extent});
+  }
+  return windows;
+}
+
+// Windows [floor(i * size / outputs), ceil((i + 1) * size / outputs)).
+std::vector<PoolWindow> AdaptiveWindows(int64_t outputs, int64_t size) {
+  std::vector<PoolWindow> windows;
+  for (int64_t i = 0; i < outputs; ++i) {
+    int64_t first = i * size / outputs, end = ((i + 1) * size + outputs - 1) / outputs;
+    windows.push_back({.first = first, .count = end - first, .extent = end - first});
+  }
+  return windows;
+}
+
+void FillSliding(const Attrs& attrs, PoolShape& shape) {
+  Triple kernel = MakeTriple(attrs.GetInts("kernel"), 1);
+  Triple stride = MakeTriple(attrs.GetInts("stride"), 1);
+  Triple padding = MakeTriple(attrs.GetInts("padding"), 0);
+  if (shape.is_max) shape.step = MakeTriple(attrs.GetInts("dilation"), 1);
+  bool include_padding = !shape.is_max && attrs.GetBool("count_include_pad");
+  if (!shape.is_max) shape.divisor = static_cast<float>(attrs.GetInt("divisor_override"));
+  for (int i = 0; i < kMaxSpatialDims; ++i) {
+    shape.windows[i] = SlidingWindows(shape.y.dims[i], shape.x.dims[i], kernel[i], stride[i],
+                                      padding[i], shape.step[i], include_padding);
+  }
+  shape.width_padding = padding[2];
+  shape.width_count = kernel[2];
+  shape.width_stride = stride[2];
+}
+
+void FillAdaptive(PoolShape& shape) {
+  for (int i = 0; i < kMaxSpatialDims; ++i) {
+    shape.windows[i] = AdaptiveWindows(shape.y.dims[i], shape.x.dims[i]);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<PreparedStep> PreparePool(const StepSite& site) {
+  std::optional<OneNode> one =
+      FindOneNode(site.body, {"max_pool", "avg_pool", "adaptive_avg_pool"});
+  if (!one || site.inputs[0].dtype == DType::kFloat64) return PrepareReference(site);
+  PoolShape shape{.is_max = one->node->op->name == "max_pool",
+                  .dtype = site.inputs[0].dtype,
+                  .x = MakeSpatialView(site.inputs[0]),
+                  .y = MakeSpatialView(site.outputs[0])};
+  if (one->node->op->name == "adaptive_avg_pool") {
+    FillAdaptive(shape);
+  } else {
+    FillSliding(one->node->attrs, shape);
+  }
+  return std::make_unique<PoolStep>(std::move(shape));
+}
 
 }  // namespace stator
