@@ -1,3 +1,11 @@
+// One OpenMP runtime per process, and why there is no second one.
+//
+// torch ships its own copy of GNU OpenMP under the name libgomp.so.1, the name that libstator and
+// oneDNN (onednn-cpu-gomp) ask for. The loader keeps one library per name, so whoever comes first
+// decides the copy for all. A copy under another name (older torch wheels hash it) is shared
+// too when torch is imported first, as torch_stator does: torch loads it with RTLD_GLOBAL
+// (libtorch_global_deps.so), and global symbols come before a library's own dependencies. What
+// remains outside are runtimes of other compilers (libiomp5, libomp): their pools would be apart.
 #include "cpu/run/parallel.h"
 
 #include <exception>

@@ -13,7 +13,8 @@
 
 namespace stator {
 
-// Threads that a parallel region opened by the calling thread gets; 1 inside a region.
+// Threads that a parallel region opened by the calling thread gets; 1 inside a region. OpenMP keeps
+// this number per thread: torch.set_num_threads reaches other threads when they first ask torch.
 int NumThreads();
 
 using RangeFn = void (*)(void* context, int64_t begin, int64_t end);
