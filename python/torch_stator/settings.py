@@ -6,6 +6,7 @@ the nearest one that does. The caller's dict is never changed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -73,7 +74,12 @@ class CompilationSettings:
 
     def to_json(self) -> str:
         """The options that the C++ compiler takes."""
-        cache = None if self.cache_dir is None else Path(self.cache_dir) / "timing.json"
+        cache = ""
+        if self.cache_dir is not None:
+            folder = Path(self.cache_dir)
+            with contextlib.suppress(OSError):  # the compiler warns that it cannot write there
+                folder.mkdir(parents=True, exist_ok=True)
+            cache = str(folder / "timing.json")
         block = 2**31 - 1 if math.isinf(self.min_block_size) else math.ceil(self.min_block_size)
         return json.dumps(
             {
@@ -81,7 +87,7 @@ class CompilationSettings:
                 "torch_executed_ops": sorted(self.torch_executed_ops),
                 "pass_through_build_failures": self.pass_through_build_failures,
                 "optimization_level": self.optimization_level,
-                "timing_cache": "" if cache is None else str(cache),
+                "timing_cache": cache,
             }
         )
 
