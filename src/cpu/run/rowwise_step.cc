@@ -38,24 +38,9 @@ Sizes FindCommonAxes(const Graph& body, int64_t rank) {
   return common;
 }
 
-// What all operands broadcast to.
-Sizes FindDomain(const BodyOperands& operands) {
-  Sizes domain;
-  for (const TensorRef& tensor : operands.tensors) {
-    if (tensor.dims.size() > domain.size()) {
-      domain.insert(domain.begin(), tensor.dims.size() - domain.size(), 1);
-    }
-    size_t lead = domain.size() - tensor.dims.size();
-    for (size_t i = 0; i < tensor.dims.size(); ++i) {
-      if (tensor.dims[i] != 1) domain[lead + i] = tensor.dims[i];
-    }
-  }
-  return domain;
-}
-
 std::unique_ptr<PreparedStep> PrepareOnTape(const StepSite& site) {
   BodyOperands operands = FindOperands(site);
-  Sizes domain = FindDomain(operands);
+  Sizes domain = FindDomain(operands.tensors);
   Sizes axes = FindCommonAxes(site.body, static_cast<int64_t>(domain.size()));
   bool is_empty = std::find(domain.begin(), domain.end(), 0) != domain.end();
   if (axes.empty() || is_empty) return nullptr;

@@ -46,6 +46,20 @@ class TapeStep final : public PreparedStep {
 
 }  // namespace
 
+Sizes FindDomain(std::span<const TensorRef> tensors) {
+  Sizes domain;
+  for (const TensorRef& tensor : tensors) {
+    if (tensor.dims.size() > domain.size()) {
+      domain.insert(domain.begin(), tensor.dims.size() - domain.size(), 1);
+    }
+    size_t lead = domain.size() - tensor.dims.size();
+    for (size_t i = 0; i < tensor.dims.size(); ++i) {
+      if (tensor.dims[i] != 1) domain[lead + i] = tensor.dims[i];
+    }
+  }
+  return domain;
+}
+
 LoopNest MakeNestOf(const BodyOperands& operands, const Sizes& domain) {
   LoopNest nest{.dims = domain, .inner = std::vector<bool>(domain.size(), false)};
   for (const TensorRef& tensor : operands.tensors) {

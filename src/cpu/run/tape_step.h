@@ -11,6 +11,9 @@
 
 namespace stator {
 
+// What the tensors broadcast to.
+Sizes FindDomain(std::span<const TensorRef> tensors);
+
 // The operands on a domain: dims, and strides with 0 where an operand broadcasts.
 LoopNest MakeNestOf(const BodyOperands& operands, const Sizes& domain);
 
