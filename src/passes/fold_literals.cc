@@ -7,6 +7,8 @@
 // Invariants: weights are left alone, since a refit may change them (arithmetic on weights runs in
 // the plan's prologue); no literal of more than kMaxBytes is made, and a large constant tensor is
 // an expanded single element.
+#include <optional>
+
 #include "base/error.h"
 #include "ops/evaluate.h"
 #include "passes/match.h"
@@ -17,18 +19,31 @@ namespace {
 
 constexpr int64_t kMaxBytes = 1 << 20;
 
-TensorRef MakeRef(const Value& literal) {
-  return {.data = const_cast<std::byte*>(literal.data.bytes),
-          .dtype = literal.type.dtype,
-          .dims = EvalDims(literal.type.dims, {}),
-          .strides = EvalDims(literal.type.strides(), {})};
+// A literal, or one seen through an expand: repeated by strides of 0, not copied.
+std::optional<TensorRef> FindRef(const Graph& graph, ValueId value) {
+  const Dims& dims = graph.type(value).dims;
+  if (const Node* expand = FindNode(graph, value, "expand")) value = expand->inputs[0];
+  const Value& literal = graph.value(value);
+  if (literal.kind != ValueKind::kLiteral || !IsStatic(dims)) return std::nullopt;
+  TensorRef ref{.data = const_cast<std::byte*>(literal.data.bytes),
+                .dtype = literal.type.dtype,
+                .dims = EvalDims(literal.type.dims, {}),
+                .strides = EvalDims(literal.type.strides(), {})};
+  std::vector<int64_t> wide = EvalDims(dims, {});
+  ref.strides = BroadcastStrides(ref, wide);
+  ref.dims = std::move(wide);
+  return ref;
 }
 
-bool ReadsLiteralsAlone(const Graph& graph, const Node& node) {
+// The node's inputs when all of them are literals; else empty.
+std::optional<std::vector<TensorRef>> FindRefs(const Graph& graph, const Node& node) {
+  std::vector<TensorRef> refs;
   for (ValueId input : node.inputs) {
-    if (input.valid() && graph.value(input).kind != ValueKind::kLiteral) return false;
+    std::optional<TensorRef> ref = input.valid() ? FindRef(graph, input) : TensorRef{};
+    if (!ref) return std::nullopt;
+    refs.push_back(std::move(*ref));
   }
-  return true;
+  return refs;
 }
 
 // Whether folding frees the engine of work: an expanded literal is one already.
@@ -40,16 +55,13 @@ bool IsWorthFolding(const Graph& graph, const Node& node) {
 
 ValueId FoldNode(Rewriter& rewriter, const Node& node) {
   Graph& graph = rewriter.graph();
-  bool matches = node.op->reference != nullptr && node.op->name != "full" &&
-                 ReadsLiteralsAlone(graph, node) && IsWorthFolding(graph, node);
-  if (!matches) return {};
-  std::vector<TensorRef> inputs;
-  for (ValueId input : node.inputs) {
-    inputs.push_back(input.valid() ? MakeRef(graph.value(input)) : TensorRef{});
-  }
+  if (node.op->reference == nullptr || node.op->name == "full") return {};
+  if (!IsWorthFolding(graph, node)) return {};
+  std::optional<std::vector<TensorRef>> inputs = FindRefs(graph, node);
+  if (!inputs) return {};
   std::vector<HostTensor> outputs;
   try {
-    outputs = EvaluateNode(graph, node, inputs);
+    outputs = EvaluateNode(graph, node, *inputs);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::kInternal) throw;
     return {};  // what the model does wrong, it does when it runs

@@ -46,20 +46,21 @@ bool IsMaskedOut(const Value& mask, double element) {
   return mask.type.dtype == DType::kBool ? element == 0 : element == -kInfinity;
 }
 
-// Whether each row of the literal leaves a key.
-bool LeavesKeys(const Value& mask) {
+// Whether each row of the literal leaves a key; an inverted bool hides where it is true.
+bool LeavesKeys(const Value& mask, bool inverted) {
   std::vector<double> elements = ReadLiteral(mask);
   size_t width = mask.type.dims.empty() ? 1 : mask.type.dims.back().value();
   for (size_t row = 0; row + width <= elements.size(); row += width) {
     bool leaves = false;
-    for (size_t i = 0; i < width; ++i) leaves = leaves || !IsMaskedOut(mask, elements[row + i]);
+    for (size_t i = 0; i < width; ++i)
+      leaves = leaves || IsMaskedOut(mask, elements[row + i]) == inverted;
     if (!leaves) return false;
   }
   return true;
 }
 
-// Whether no element of a float value is -inf or NaN as far as the graph shows: finite literals
-// chosen by a condition, or scaled by integers and bools.
+// Whether no element of a float value is -inf or NaN as far as the graph shows: weights, finite
+// literals chosen by a condition, and sums and products of such with casts of integers and bools.
 bool IsFinite(const Graph& graph, ValueId value) {
   if (const Value* literal = FindMaskLiteral(graph, value)) {
     for (double element : ReadLiteral(*literal)) {
@@ -67,9 +68,12 @@ bool IsFinite(const Graph& graph, ValueId value) {
     }
     return true;
   }
+  if (graph.value(value).kind == ValueKind::kWeight) return true;
   const Node* node = graph.FindProducer(value);
   if (node == nullptr) return false;
-  if (node->op->Is(kView)) return IsFinite(graph, node->inputs[0]);
+  if (node->op->Is(kView) || node->op->name == "embedding" || node->op->name == "index") {
+    return IsFinite(graph, node->inputs[0]);
+  }
   if (node->op->name == "where") {
     return IsFinite(graph, node->inputs[1]) && IsFinite(graph, node->inputs[2]);
   }
@@ -106,26 +110,23 @@ ValueId SkipViewsAndCasts(const Graph& graph, ValueId value) {
   }
 }
 
-// Whether `value` says for each row whether all of `scores` are -inf: all(eq(scores, -inf)), or the
-// same by not any not.
-bool IsLostRow(const Graph& graph, ValueId value, ValueId scores) {
-  std::string_view fold = "all";
-  bool inverted = false;
-  if (const Node* outer = FindNode(graph, value, "logical_not")) {
-    fold = "any", inverted = true, value = outer->inputs[0];
+// Whether `value` says for each row whether some of its `scores` is above -inf: any(ne(scores,
+// -inf)), in whichever way it is spelled, or with `lost` the opposite: all(eq(scores, -inf)).
+bool IsRowTest(const Graph& graph, ValueId value, ValueId scores, bool lost) {
+  while (const Node* inner = FindNode(graph, value, "logical_not")) {
+    value = inner->inputs[0];
+    lost = !lost;
   }
-  const Node* reduce = FindNode(graph, value, fold);
-  if (reduce == nullptr) return false;
+  const Node* reduce = FindNode(graph, value, lost ? "all" : "any");
+  if (reduce == nullptr || !reduce->attrs.GetBool("keepdim")) return false;
   int last = graph.type(scores).rank() - 1;
-  if (reduce->attrs.GetDims("axes") != Dims{last} || !reduce->attrs.GetBool("keepdim"))
-    return false;
-  ValueId lost = reduce->inputs[0];
-  const Node* compare = nullptr;
-  if (inverted) {
-    compare = FindNode(graph, lost, "ne");
-    if (const Node* inner = FindNode(graph, lost, "logical_not")) lost = inner->inputs[0];
+  if (reduce->attrs.GetDims("axes") != Dims{last}) return false;
+  value = reduce->inputs[0];
+  while (const Node* inner = FindNode(graph, value, "logical_not")) {
+    value = inner->inputs[0];
+    lost = !lost;
   }
-  if (compare == nullptr) compare = FindNode(graph, lost, "eq");
+  const Node* compare = FindNode(graph, value, lost ? "eq" : "ne");
   return compare != nullptr && compare->inputs[0] == scores &&
          IsScalar(graph, compare->inputs[1], -kInfinity);
 }
@@ -134,19 +135,19 @@ bool IsLostRow(const Graph& graph, ValueId value, ValueId scores) {
 bool MatchSoftmax(const Graph& graph, ValueId weights, Pattern& pattern) {
   weights = SkipViewsAndCasts(graph, weights);
   if (CountUses(graph, weights) != 1) return false;
-  ValueId condition;
-  if (const Node* where = FindNode(graph, weights, "where")) {
-    if (!IsScalar(graph, where->inputs[1], 0)) return false;
-    condition = where->inputs[0];
-    weights = where->inputs[2];
+  const Node* guard = FindNode(graph, weights, "where");
+  bool lost = guard != nullptr && IsScalar(graph, guard->inputs[1], 0);
+  if (guard != nullptr) {
+    if (!lost && !IsScalar(graph, guard->inputs[2], 0)) return false;
+    weights = guard->inputs[lost ? 2 : 1];
   }
   const Node* softmax = FindNode(graph, weights, "softmax");
   if (softmax == nullptr || CountUses(graph, weights) != 1) return false;
   int last = graph.type(weights).rank() - 1;
   if (last < 1 || softmax->attrs.GetInt("axis") != last) return false;
   pattern.softmax = softmax;
-  pattern.safe = condition.valid();
-  return !pattern.safe || IsLostRow(graph, condition, softmax->inputs[0]);
+  pattern.safe = guard != nullptr;
+  return !pattern.safe || IsRowTest(graph, guard->inputs[0], softmax->inputs[0], lost);
 }
 
 bool LeadsToProduct(const Graph& graph, ValueId value) {
@@ -261,7 +262,7 @@ bool IsMaskUsable(const Graph& graph, const Pattern& pattern, DType dtype) {
   if (mask.dtype != DType::kBool && mask.dtype != dtype) return false;
   if (pattern.safe) return true;
   if (const Value* literal = FindMaskLiteral(graph, pattern.mask)) {
-    return !pattern.mask_inverted && LeavesKeys(*literal);
+    return LeavesKeys(*literal, pattern.mask_inverted);
   }
   return mask.dtype != DType::kBool && IsFinite(graph, pattern.mask);
 }

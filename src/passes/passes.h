@@ -13,6 +13,7 @@ bool FoldLiterals(Rewriter& rewriter);
 bool EliminateCommon(Rewriter& rewriter);
 bool EliminateDead(Rewriter& rewriter);
 bool MatchActivations(Rewriter& rewriter);
+bool MatchNorms(Rewriter& rewriter);
 bool FoldBatchNorm(Rewriter& rewriter);
 bool MatchAttention(Rewriter& rewriter);
 bool FlattenMatmuls(Rewriter& rewriter);

@@ -23,6 +23,8 @@ constexpr Pass kEliminateCommon{"eliminate_common", "equal nodes and literals be
                                 EliminateCommon};
 constexpr Pass kMatchActivations{"match_activations", "spelled-out activations become one node",
                                  MatchActivations};
+constexpr Pass kMatchNorms{"match_norms", "spelled-out layer and RMS norms become one node",
+                           MatchNorms};
 constexpr Pass kFoldBatchNorm{"fold_batch_norm",
                               "scales and shifts behind a convolution go into it", FoldBatchNorm};
 constexpr Pass kMatchAttention{"match_attention", "spelled-out attention becomes one node",
@@ -37,18 +39,36 @@ constexpr Pass kAssignLayout{"assign_layout", "convolutions channels-last, atten
                              AssignLayout};
 
 constexpr Pass kPipeline[] = {
-    kEliminateDead,  // before all: what nobody reads must not count as a use
-    kSimplifyViews,    kSimplify,      kFoldLiterals,
-    kEliminateCommon,   // before the matchers: they look for one value with two readers
-    kMatchActivations,  // before sink_views: a chain is moved at once where it is one node
-    kFoldBatchNorm,
-    kMatchAttention,  // before flatten_matmuls, which takes the batch dims away
-    kFlattenMatmuls,   kSinkViews,
-    kSimplifyViews,  // what sink_views brought together
+    // Before all others: what nobody reads must not count as a use.
+    kEliminateDead,
+    // Canonical forms, before the matchers: they look for one spelling, and for one value with two
+    // readers.
+    kSimplifyViews,
+    kSimplify,
     kFoldLiterals,
-    kEliminateCommon,  // before merge_matmuls: the same view of x, read by three products, is one
-    kMergeMatmuls,     kSimplifyViews, kEliminateCommon, kEliminateDead,
-    kAssignLayout,  // last: passes above make values without an order
+    kEliminateCommon,
+    // Before sink_views: a chain that is one node moves at once.
+    kMatchActivations,
+    kMatchNorms,
+    kFoldBatchNorm,
+    // Before flatten_matmuls, which takes the batch dims away.
+    kMatchAttention,
+    // An inverted literal mask is a literal now, and may be causal.
+    kFoldLiterals,
+    kMatchAttention,
+    // Before sink_views, which moves the reshapes that this makes out of the epilogues.
+    kFlattenMatmuls,
+    kSinkViews,
+    // Before merge_matmuls: views of x that three products read become one view.
+    kSimplifyViews,
+    kFoldLiterals,
+    kEliminateCommon,
+    kMergeMatmuls,
+    kSimplifyViews,
+    kEliminateCommon,
+    kEliminateDead,
+    // Last: the passes above make values without an order.
+    kAssignLayout,
 };
 
 // Runs one pass at the gate.

@@ -159,6 +159,22 @@ ValueId NotNot(Rewriter& rewriter, const Node& node) {
   return inner != nullptr ? ReplaceBy(rewriter, node, inner->inputs[0]) : ValueId{};
 }
 
+// bools: x and true = x; x or false = x
+ValueId LogicWithLiteral(Rewriter& rewriter, const Node& node) {
+  bool is_and = node.op->name == "logical_and" || node.op->name == "bitwise_and";
+  bool matches = rewriter.graph().type(node.inputs[0]).dtype == DType::kBool &&
+                 IsScalar(rewriter.graph(), node.inputs[1], is_and ? 1 : 0);
+  return matches ? ReplaceBy(rewriter, node, node.inputs[0]) : ValueId{};
+}
+
+// where(not c, x, y) = where(c, y, x)
+ValueId WhereNot(Rewriter& rewriter, const Node& node) {
+  const Node* inner = FindNode(rewriter.graph(), node.inputs[0], "logical_not");
+  bool matches = inner != nullptr && rewriter.graph().type(inner->inputs[0]).dtype == DType::kBool;
+  if (!matches || !rewriter.Start()) return {};
+  return rewriter.Add("where", {inner->inputs[0], node.inputs[2], node.inputs[1]});
+}
+
 // where(true, x, y) = x; where(false, x, y) = y
 ValueId WhereLiteral(Rewriter& rewriter, const Node& node) {
   std::optional<double> condition = FindScalar(rewriter.graph(), node.inputs[0]);
@@ -272,6 +288,27 @@ ValueId ReduceNothing(Rewriter& rewriter, const Node& node) {
   return ReplaceBy(rewriter, node, node.inputs[0]);
 }
 
+// adaptive_avg_pool over sizes that its output's divide = avg_pool, whose windows are all alike
+ValueId AdaptiveToAvgPool(Rewriter& rewriter, const Node& node) {
+  const Graph& graph = rewriter.graph();
+  const Dims &x = graph.type(node.inputs[0]).dims, &y = graph.type(node.outputs[0]).dims;
+  Dims kernel;
+  for (size_t i = 2; i < x.size(); ++i) {
+    bool divides = x[i].is_static() && y[i].is_static() && y[i].value() > 0 && x[i].value() > 0 &&
+                   x[i].value() % y[i].value() == 0;
+    if (!divides) return {};
+    kernel.push_back(x[i].value() / y[i].value());
+  }
+  if (!rewriter.Start()) return {};
+  return rewriter.Add("avg_pool", {node.inputs[0]},
+                      {{"kernel", kernel},
+                       {"stride", kernel},
+                       {"padding", Dims(kernel.size(), Dim(0))},
+                       {"ceil_mode", false},
+                       {"count_include_pad", false},
+                       {"divisor_override", Dim(0)}});
+}
+
 constexpr Rule kRules[] = {
     {"", ConstantsToTheRight},
     {"add", AddZero},
@@ -294,6 +331,11 @@ constexpr Rule kRules[] = {
     {"round", Twice},
     {"reciprocal", ReciprocalOfSqrt},
     {"logical_not", NotNot},
+    {"logical_and", LogicWithLiteral},
+    {"bitwise_and", LogicWithLiteral},
+    {"logical_or", LogicWithLiteral},
+    {"bitwise_or", LogicWithLiteral},
+    {"where", WhereNot},
     {"where", WhereLiteral},
     {"cast", CastOfCast},
     {"minimum", MinOfMax},
@@ -302,6 +344,7 @@ constexpr Rule kRules[] = {
     {"hardtanh", MaxWithZero},
     {"", DropExpand},
     {"", SinkExpand},
+    {"adaptive_avg_pool", AdaptiveToAvgPool},
     {"sum", ReduceNothing},
     {"mean", ReduceNothing},
     {"prod", ReduceNothing},
