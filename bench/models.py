@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import peers
-import rich
 import rich.console
 import rich.table
 import torch
@@ -34,7 +33,10 @@ def main():
             with rich.console.Console(stderr=True).status(f"{name}: compiling and timing"):
                 rows.append(measure(name, args))
             torch._dynamo.reset()
-    rich.print(make_table(rows, args.peers))
+    console = rich.console.Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(make_table(rows, args.peers))
     ratios = [row["ratio"] for row in rows]
     geomean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     print(f"geomean {geomean:.2f}x over eager on {describe_machine()}")
@@ -79,7 +81,7 @@ def measure(name, args):
     first_call = time.perf_counter() - start
     on_compilation.pop()
     reports = [compilation.report for compilation in compilations]
-    own = sum(stage["ms"] for report in reports for stage in report["stages"]) / 1e3
+    own = sum(compilation.seconds for compilation in compilations)
     parts = [part for report in reports for part in report["parts"]]
 
     ways = {"eager": lambda: module(**inputs), "stator": lambda: compiled(**inputs)}

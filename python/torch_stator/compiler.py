@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ class Compilation:
     runner: Runner
     engines: list[_ffi.Engine | None]  # of each part; None: torch
     report: dict[str, Any]  # src/compile/compile.h
+    seconds: float  # from the FX graph to loaded engines
 
 
 class TrainingError(Exception):
@@ -43,6 +45,7 @@ def compile_graph(
     """Compiles `gm`, changing it. `weights`: by placeholder, a weight's own name and its tensor; the
     tensors are the user's, who may change them at any time."""
     _refuse_training(gm)
+    start = time.perf_counter()
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
     constants = lift_constants(gm)
     weights = {name: weight for name, weight in weights.items() if can_freeze(weight[1])}
@@ -71,7 +74,7 @@ def compile_graph(
     frozen.bind([engine for engine in engines if engine is not None])
     if weights:
         runner.freeze(frozen, [placeholders.index(name) for name in weights])
-    return Compilation(gm, runner, engines, report)
+    return Compilation(gm, runner, engines, report, time.perf_counter() - start)
 
 
 _DROPOUTS = ("native_dropout", "bernoulli", "feature_dropout", "alpha_dropout", "_fused_dropout")
