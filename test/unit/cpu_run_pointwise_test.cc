@@ -12,8 +12,8 @@ namespace {
 
 using namespace testing;  // NOLINT: the helpers above
 
-// The op on inputs of these dims, all of one dtype but a mask; empty when its rule rejects it.
-std::optional<Graph> MakeGraph(const SampleCase& sample, const std::vector<Sizes>& dims) {
+// The sample's op on inputs of these dims.
+Graph MakeGraph(const SampleCase& sample, const std::vector<Sizes>& dims) {
   SampleCase wanted = sample;
   for (size_t i = 0; i < wanted.inputs.size(); ++i) {
     wanted.inputs[i]->dims = Dims(dims[i].begin(), dims[i].end());
@@ -32,7 +32,8 @@ void CheckGraph(const Graph& body, Layout input_layout, Layout output_layout, bo
     FillRandom(tensors.back().ref, random, special);
     inputs.push_back(tensors.back().ref);
   }
-  CheckStep(PreparePointwise, body, inputs, output_layout);
+  bool is_reference = CheckStep(PreparePointwise, body, inputs, output_layout);
+  EXPECT_EQ(is_reference, body.type(body.outputs()[0]).num_elements() == Dim(0));
 }
 
 // One case per pointwise op and dtype.
@@ -64,7 +65,7 @@ TEST(Pointwise, EveryOpInEveryDTypeAndLayout) {
   ForEachSimdTarget([&] {
     for (const SampleCase& sample : PointwiseCases()) {
       for (const auto& dims : kDims) {
-        Graph body = *MakeGraph(sample, dims);
+        Graph body = MakeGraph(sample, dims);
         for (Layout layout : kLayouts) {
           Layout output = layout == Layout::kGaps ? Layout::kDense : layout;
           SCOPED_TRACE(PrintGraph(body) + " layout " + std::to_string(static_cast<int>(layout)));
@@ -75,6 +76,87 @@ TEST(Pointwise, EveryOpInEveryDTypeAndLayout) {
       }
     }
   });
+}
+
+// A body of random nodes over f32 values of a few shapes. Values stay small, and comparisons read
+// inputs alone, so that rounding flips none.
+Graph MakeRandomBody(std::mt19937& random) {
+  constexpr std::string_view kUnary[] = {"neg",     "abs",         "relu",      "tanh",
+                                         "sigmoid", "hardsigmoid", "hardswish", "square"};
+  constexpr std::string_view kBinary[] = {"add", "mul", "add", "mul", "sub", "maximum", "minimum"};
+  constexpr std::string_view kDims[] = {"f32[3, 5, 70]", "f32[5, 1]", "f32[70]", "f32[3, 1, 70]",
+                                        "f32[]"};
+  Graph body;
+  std::vector<ValueId> inputs, values;
+  for (std::string_view dims : kDims) {
+    inputs.push_back(body.AddInput("x" + std::to_string(inputs.size()), ParseType(dims)));
+  }
+  values = inputs;
+  values.push_back(AddScalar(body, DType::kFloat32, 0.25));
+  auto pick = [&](const std::vector<ValueId>& from) { return from[random() % from.size()]; };
+  auto add = [&](std::string_view op, std::vector<ValueId> operands, Attrs attrs = {}) {
+    NodeId node = body.AddNode(GetOp(op), std::move(operands), std::move(attrs));
+    return body.node(node).outputs[0];
+  };
+  for (int i = 0; i < 14; ++i) {
+    ValueId value;
+    switch (random() % 8) {
+      case 0: {
+        ValueId mask = add("lt", {pick(inputs), pick(inputs)});
+        value = add("where", {mask, pick(values), pick(values)});
+        break;
+      }
+      case 1:
+      case 2: value = add(kUnary[random() % std::size(kUnary)], {pick(values)}); break;
+      case 3: {
+        ValueId half = add("cast", {pick(inputs)}, {{"dtype", DType::kFloat16}});
+        value = add("cast", {half}, {{"dtype", DType::kFloat32}});
+        break;
+      }
+      default: value = add(kBinary[random() % std::size(kBinary)], {pick(values), pick(values)});
+    }
+    values.push_back(add("hardtanh", {value}, {{"min", -4.0}, {"max", 4.0}}));
+    if (random() % 2) values.back() = value;
+  }
+  // Every output has the whole domain.
+  body.SetOutputs({add("add", {values.back(), inputs[0]}), add("mul", {pick(values), inputs[0]})});
+  return body;
+}
+
+TEST(Pointwise, RandomBodies) {
+  std::mt19937 random(11);
+  for (int i = 0; i < 60; ++i) {
+    Graph body = MakeRandomBody(random);
+    SCOPED_TRACE(PrintGraph(body));
+    for (Layout layout : kLayouts) CheckGraph(body, layout, layout, false, i);
+    if (HasFailure()) return;
+  }
+}
+
+TEST(Pointwise, WritesOneValueToSeveralOutputs) {
+  Graph body = ParseGraph(R"(graph @g(%x: f32[3, 40], %y: f32[40]) {
+    %0 = add(%x, %y)
+    %1 = relu(%0)
+    return %0, %1, %0, %x
+  })");
+  for (Layout layout : kLayouts) CheckGraph(body, layout, Layout::kDense, false, 1);
+}
+
+TEST(Pointwise, RepeatsWhatEveryInputBroadcasts) {
+  Graph body =
+      ParseGraph("graph @g(%x: f32[3, 1], %y: f32[]) {\n  %0 = add(%x, %y)\n  return %0\n}");
+  HostTensor x = MakeInLayout(DType::kFloat32, {3, 1}, Layout::kDense);
+  HostTensor y = MakeInLayout(DType::kFloat32, {}, Layout::kDense);
+  HostTensor out = MakeInLayout(DType::kFloat32, {3, 50}, Layout::kDense);
+  for (int i = 0; i < 3; ++i) Data<float>(x.ref)[i] = static_cast<float>(i);
+  *Data<float>(y.ref) = 0.5f;
+  Step step;
+  RunStep(*PreparePointwise(
+              {.step = &step, .body = body, .inputs = {x.ref, y.ref}, .outputs = {out.ref}}),
+          {x.ref, y.ref}, {out.ref});
+  for (int i = 0; i < 150; ++i) {
+    EXPECT_EQ(Data<float>(out.ref)[i], static_cast<float>(i / 50) + 0.5f);
+  }
 }
 
 }  // namespace

@@ -132,8 +132,9 @@ inline void RunStep(const PreparedStep& prepared, const std::vector<TensorRef>& 
   prepared.Run({.inputs = in.data(), .outputs = out.data(), .ws = aligned});
 }
 
-// Prepares and runs `body` and compares with the reference evaluator.
-inline void CheckStep(PrepareFn prepare, const Graph& body, const std::vector<TensorRef>& inputs,
+// Prepares and runs `body` and compares with the reference evaluator. Returns whether the step is
+// the reference one, which has no workspace.
+inline bool CheckStep(PrepareFn prepare, const Graph& body, const std::vector<TensorRef>& inputs,
                       Layout output_layout) {
   std::vector<HostTensor> expected = EvaluateGraph(body, inputs);
   std::vector<HostTensor> found;
@@ -146,11 +147,13 @@ inline void CheckStep(PrepareFn prepare, const Graph& body, const std::vector<Te
   StepSite site{.step = &step, .body = body, .inputs = inputs, .outputs = outputs};
   for (TensorRef& tensor : site.inputs) tensor.data = nullptr;
   for (TensorRef& tensor : site.outputs) tensor.data = nullptr;
-  RunStep(*prepare(site), inputs, outputs);
+  std::unique_ptr<PreparedStep> prepared = prepare(site);
+  RunStep(*prepared, inputs, outputs);
   for (size_t i = 0; i < expected.size(); ++i) {
     ExpectClose(outputs[i], expected[i].ref);
     ExpectMarginUntouched(found[i]);
   }
+  return prepared->ws_bytes() == 0;
 }
 
 }  // namespace stator::testing
