@@ -52,27 +52,33 @@ class Placer {
     }
   }
 
+  // In order of first use, as text shows them, so that a graph and its text give equal plans.
   void PlaceConstants() {
-    std::vector<bool> used(graph_.num_values(), false);
+    std::vector<bool> placed(graph_.num_values(), false);
+    auto place = [&](ValueId id) {
+      if (!id.valid() || !graph_.IsConstant(id) || placed[id.index]) return;
+      placed[id.index] = true;
+      PlaceConstant(id);
+    };
     for (NodeId id : graph_.nodes()) {
-      for (ValueId input : graph_.node(id).inputs) used[input.index] = true;
+      for (ValueId input : graph_.node(id).inputs) place(input);
     }
-    for (ValueId output : graph_.outputs()) used[output.index] = true;
-    for (ValueId id : graph_.constants()) {
-      if (!used[id.index]) continue;
-      const Value& value = graph_.value(id);
-      if (value.kind == ValueKind::kWeight) {
-        int index = static_cast<int>(placement_.weights.size());
-        placement_.weights.push_back({.name = value.name,
-                                      .dtype = value.type.dtype,
-                                      .dims = EvalDims(value.type.dims, {}),
-                                      .data = value.data});
-        tensors_[id.index] = Dense(StorageKind::kWeight, index, value.type);
-      } else {
-        int index = static_cast<int>(placement_.literals.size());
-        placement_.literals.push_back(value.data);
-        tensors_[id.index] = Dense(StorageKind::kLiteral, index, value.type);
-      }
+    for (ValueId output : graph_.outputs()) place(output);
+  }
+
+  void PlaceConstant(ValueId id) {
+    const Value& value = graph_.value(id);
+    if (value.kind == ValueKind::kWeight) {
+      int index = static_cast<int>(placement_.weights.size());
+      placement_.weights.push_back({.name = value.name,
+                                    .dtype = value.type.dtype,
+                                    .dims = EvalDims(value.type.dims, {}),
+                                    .data = value.data});
+      tensors_[id.index] = Dense(StorageKind::kWeight, index, value.type);
+    } else {
+      int index = static_cast<int>(placement_.literals.size());
+      placement_.literals.push_back(value.data);
+      tensors_[id.index] = Dense(StorageKind::kLiteral, index, value.type);
     }
   }
 

@@ -310,9 +310,9 @@ class PlanChecker {
       Bad(field, "tensors[{}] lies in {} storage, which it may not write", index,
           StorageKindName(tensor.storage));
     }
+    bool empty = std::find(tensor.dims.begin(), tensor.dims.end(), Dim(0)) != tensor.dims.end();
     for (size_t i = 0; i < tensor.dims.size(); ++i) {
-      bool single = tensor.dims[i] == Dim(0) || tensor.dims[i] == Dim(1);
-      if (tensor.strides[i] == Dim(0) && !single) {
+      if (tensor.strides[i] == Dim(0) && !(tensor.dims[i] == Dim(1)) && !empty) {
         Bad(field, "tensors[{}] is written and overlaps itself", index);
       }
     }

@@ -64,7 +64,7 @@ TEST(CheckPlan, ChecksThatTensorsLieInsideTheirStorage) {
 TEST(CheckPlan, ChecksSymbols) {
   EXPECT_THAT(Complaint([](Plan& p) { p.symbols.clear(); }), HasSubstr("`s0` has no range"));
   EXPECT_THAT(Complaint([](Plan& p) { p.symbols[0].min = 65; }), HasSubstr("symbols[0]"));
-  EXPECT_THAT(Complaint([](Plan& p) { p.symbols[0].name = "2"; }), HasSubstr("symbols[0].name"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.symbols[0].name = std::string("2"); }), HasSubstr("symbols[0].name"));
   EXPECT_THAT(Complaint([](Plan& p) { p.derived[0].bytes = Dim::Symbol("s0") * 12; }),
               HasSubstr("derived[0].bytes"));
 }
