@@ -307,6 +307,40 @@ ValueId MatchProduct(Rewriter& rewriter, const Node& node) {
   return Reshape(rewriter, y, graph.type(node.outputs[0]).dims);
 }
 
+// ---- grouped heads
+// [.., H, S, E] with each head of [.., H / G, S, E] repeated G times in a row, as reshape of expand
+// of [.., H / G, 1, S, E]: the expand; else null.
+const Node* FindRepeat(const Graph& graph, ValueId value) {
+  const Node* reshape = FindNode(graph, value, "reshape");
+  const Node* expand = reshape != nullptr ? FindNode(graph, reshape->inputs[0], "expand") : nullptr;
+  if (expand == nullptr) return nullptr;
+  Dims narrow = graph.type(expand->inputs[0]).dims, wide = graph.type(expand->outputs[0]).dims;
+  size_t rank = graph.type(value).dims.size(), group = rank - 2;
+  if (narrow.size() != rank + 1 || wide.size() != rank + 1 || narrow[group] != Dim(1)) {
+    return nullptr;
+  }
+  Dims merged = wide;
+  merged[group - 1] = merged[group - 1] * wide[group];
+  merged.erase(merged.begin() + group);
+  wide[group] = 1;
+  return wide == narrow && merged == graph.type(value).dims ? expand : nullptr;
+}
+
+// attention(q, repeat(k), repeat(v)) = attention(q, k, v), whose heads q's share in groups
+ValueId GroupHeads(Rewriter& rewriter, const Node& node) {
+  const Graph& graph = rewriter.graph();
+  const Node *k = FindRepeat(graph, node.inputs[1]), *v = FindRepeat(graph, node.inputs[2]);
+  if (k == nullptr || v == nullptr) return {};
+  Dims k_dims = graph.type(k->inputs[0]).dims, v_dims = graph.type(v->inputs[0]).dims;
+  if (k_dims[k_dims.size() - 4] != v_dims[v_dims.size() - 4] || !rewriter.Start()) return {};
+  k_dims.erase(k_dims.end() - 3);
+  v_dims.erase(v_dims.end() - 3);
+  std::vector<ValueId> inputs = node.inputs;
+  inputs[1] = Reshape(rewriter, k->inputs[0], std::move(k_dims));
+  inputs[2] = Reshape(rewriter, v->inputs[0], std::move(v_dims));
+  return rewriter.Add("attention", std::move(inputs), node.attrs);
+}
+
 // ---- masks of attention nodes
 ValueId WithMask(Rewriter& rewriter, const Node& node, ValueId mask, bool causal) {
   std::vector<ValueId> inputs(node.inputs.begin(), node.inputs.begin() + 3);
@@ -363,7 +397,11 @@ ValueId MaskToCausal(Rewriter& rewriter, const Node& node) {
 }
 
 constexpr Rule kRules[] = {
-    {"matmul", MatchProduct}, {"attention", UnwrapMask}, {"attention", MaskToCausal}};
+    {"matmul", MatchProduct},
+    {"attention", GroupHeads},
+    {"attention", UnwrapMask},
+    {"attention", MaskToCausal},
+};
 
 }  // namespace
 

@@ -127,8 +127,8 @@ std::vector<PassTime> RunPasses(Graph& graph, const std::vector<Pass>& passes) {
 
 std::string PassesToMarkdown() {
   std::string text =
-      "# Passes\n\nIn the order in which they run; generated from `src/passes/pipeline.cc`.\n\n"
-      "| # | pass | what it does |\n|---|---|---|\n";
+      "# Passes\n\nIn the order in which they run (src/passes/pipeline.cc). Written by `stator "
+      "passes`; `make golden` renews it.\n\n| # | pass | what it does |\n|---|---|---|\n";
   int count = 0;
   for (const Pass& pass : kPipeline) {
     text += fmt::format("| {} | `{}` | {} |\n", ++count, pass.name, pass.doc);
