@@ -58,7 +58,7 @@ TEST(Attention, SamplesInEveryDTypeAndLayout) {
 
 TEST(Attention, ShapesAroundTheTiles) {
   ForEachSimdTarget([] {
-    for (int queries : {1, 4, 5, 15, 16, 17, 49, 97}) {
+    for (int queries : {1, 3, 4, 5, 15, 16, 17, 49, 97}) {
       for (int keys : {1, 3, 8, 13, 255, 256, 257, 513}) {
         std::string q = fmt::format("[1, 2, {}, 13]", queries);
         std::string kv = fmt::format("[1, 2, {}, 13]", keys);
@@ -82,16 +82,24 @@ TEST(Attention, NoKeysGiveZeros) {
   });
 }
 
+// Query counts of either way to run.
+constexpr int kQueries[] = {2, 21};
+
 TEST(Attention, MasksOfEveryBroadcast) {
   ForEachSimdTarget([] {
-    for (const char* dims : {"[3, 4, 21, 300]", "[4, 21, 300]", "[21, 300]", "[3, 1, 1, 300]",
-                             "[3, 1, 21, 1]", "[1, 4, 1, 1]", "[300]", "[]"}) {
-      for (const char* dtype : {"f32", "bool"}) {
-        for (Layout layout : kLayouts) {
-          std::string mask = std::string(dtype) + dims;
-          SCOPED_TRACE(mask);
-          CheckBody(MakeAttention("[3, 4, 21, 16]", "[3, 4, 300, 16]", mask, false), layout,
-                    Layout::kDense);
+    for (int queries : kQueries) {
+      std::string rows = std::to_string(queries);
+      for (std::string dims :
+           {"[3, 4, " + rows + ", 300]", "[4, " + rows + ", 300]", "[" + rows + ", 300]",
+            std::string("[3, 1, 1, 300]"), "[3, 1, " + rows + ", 1]", std::string("[1, 4, 1, 1]"),
+            std::string("[300]"), std::string("[]")}) {
+        for (const char* dtype : {"f32", "bool"}) {
+          SCOPED_TRACE(dtype + dims);
+          Graph body =
+              MakeAttention("[3, 4, " + rows + ", 16]", "[3, 4, 300, 16]", dtype + dims, false);
+          CheckBody(body, Layout::kDense, Layout::kDense);
+          CheckBody(body, Layout::kGaps, Layout::kDense);
+          CheckBody(body, Layout::kReversed, Layout::kDense);
         }
       }
     }
@@ -100,32 +108,38 @@ TEST(Attention, MasksOfEveryBroadcast) {
 
 TEST(Attention, RowsThatSeeNoKeyAreZeros) {
   ForEachSimdTarget([] {
-    for (const char* mask : {"f32[1, 1, 1, 300]", "f32[7, 300]"}) {
-      auto body = MakeAttention("[1, 2, 7, 16]", "[1, 2, 300, 16]", mask, false);
-      CheckBody(body, Layout::kDense, Layout::kDense,
-                [](std::vector<TensorRef>& inputs) { Fill(inputs[3], -kInf); });
-      // The first block of keys unseen, the second seen.
-      CheckBody(body, Layout::kDense, Layout::kDense, [](std::vector<TensorRef>& inputs) {
-        TensorRef head = inputs[3];
-        head.dims.back() = 270;
-        Fill(head, -kInf);
-      });
-      // As transformers masks: the lowest finite float; all alike means the mean of the values.
-      CheckBody(body, Layout::kDense, Layout::kDense, [](std::vector<TensorRef>& inputs) {
-        Fill(inputs[3], std::numeric_limits<float>::lowest());
-      });
+    for (int queries : kQueries) {
+      for (std::string mask :
+           {std::string("f32[1, 1, 1, 300]"), fmt::format("f32[{}, 300]", queries)}) {
+        auto body =
+            MakeAttention(fmt::format("[1, 2, {}, 16]", queries), "[1, 2, 300, 16]", mask, false);
+        CheckBody(body, Layout::kDense, Layout::kDense,
+                  [](std::vector<TensorRef>& inputs) { Fill(inputs[3], -kInf); });
+        // The first block of keys unseen, the second seen.
+        CheckBody(body, Layout::kDense, Layout::kDense, [](std::vector<TensorRef>& inputs) {
+          TensorRef head = inputs[3];
+          head.dims.back() = 270;
+          Fill(head, -kInf);
+        });
+        // As transformers masks: the lowest finite float; all alike means the mean of the values.
+        CheckBody(body, Layout::kDense, Layout::kDense, [](std::vector<TensorRef>& inputs) {
+          Fill(inputs[3], std::numeric_limits<float>::lowest());
+        });
+      }
     }
   });
 }
 
 TEST(Attention, KeepsNaNAndInfinity) {
   ForEachSimdTarget([] {
-    auto body = MakeAttention("[1, 2, 19, 8]", "[1, 2, 40, 8]", "", false);
-    for (float special : {NAN, kInf, -kInf}) {
-      for (int input : {0, 1, 2}) {
-        CheckBody(body, Layout::kDense, Layout::kDense, [&](std::vector<TensorRef>& inputs) {
-          Data<float>(inputs[input])[8 * 17 + 3] = special;
-        });
+    for (int queries : kQueries) {
+      auto body = MakeAttention(fmt::format("[1, 2, {}, 8]", queries), "[1, 2, 40, 8]", "", false);
+      for (float special : {NAN, kInf, -kInf}) {
+        for (int input : {0, 1, 2}) {
+          CheckBody(body, Layout::kDense, Layout::kDense, [&](std::vector<TensorRef>& inputs) {
+            Data<float>(inputs[input])[8 + 3] = special;
+          });
+        }
       }
     }
   });
