@@ -4,7 +4,8 @@
 #   setup        system packages, the Python environment .venv, the build in build/
 #   demo         the five models: eager beside Stator, checked elementwise
 #   test         all tests               unit         those that take about a minute together
-#   conformance  every op against torch  bench        demo, call overhead, memory, with a plot
+#   conformance  every op against torch (K=name: one op)
+#   bench        the demo, call overhead and memory, with JSON files and a plot
 #   lint         format and includes     golden       rewrites golden files and generated docs
 #   clean        removes the build (not .venv)
 
@@ -45,7 +46,7 @@ unit: build
 	@$(PYTEST) test -m "not slow" --ignore test/conformance
 
 conformance: build
-	@$(PYTEST) test/conformance
+	@$(PYTEST) test/conformance $(if $(K),-k $(K))
 
 bench: build
 	@$(PYTHON) bench/models.py --json $(BUILD)/bench/models.json

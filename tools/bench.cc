@@ -100,7 +100,7 @@ void Bench(const Args& args) {
   }
   double median = Median(times);
   fmt::print("load {:.1f} ms, first call {:.3f} ms\n", load * 1e3, first * 1e3);
-  fmt::print("min {:.3f} ms, median {:.3f} ms, 90% {:.3f} ms of {} calls\n", times.front() * 1e3,
+  fmt::print("min {:.4g} ms, median {:.4g} ms, 90% {:.4g} ms of {} calls\n", times.front() * 1e3,
              median * 1e3, times[times.size() * 9 / 10] * 1e3, times.size());
   if (args.profile) PrintProfile(*session, refs, outputs);
 }

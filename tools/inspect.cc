@@ -58,7 +58,7 @@ std::string ArenaBytes(const Plan& plan) {
 
 void PrintPorts(std::string_view label, const std::vector<PlanPort>& ports) {
   for (const PlanPort& port : ports) {
-    fmt::print("{:<9} {}: {}\n", label, port.name, PortType(port));
+    fmt::print("{:<9} {}{}{}\n", label, port.name, port.name.empty() ? "" : ": ", PortType(port));
     label = "";
   }
 }

@@ -124,7 +124,9 @@ void Run(const Args& args) {
   session.Call(inputs, outputs);
   std::vector<NamedTensor> results;
   for (size_t i = 0; i < outputs.size(); ++i) {
-    results.push_back({.name = session.plan().outputs[i].name, .tensor = std::move(outputs[i])});
+    const std::string& name = session.plan().outputs[i].name;
+    results.push_back({.name = name.empty() ? fmt::format("output_{}", i) : name,
+                       .tensor = std::move(outputs[i])});
   }
   if (!args.outputs.empty()) {
     WriteTensors(args.outputs, results);
