@@ -60,6 +60,13 @@ struct MinFold {
   static HWY_INLINE float Finish(F a) { return FoldLanes<MinFold>(a); }
 };
 
+// The largest of a softmax row. A NaN may get lost here, but not in the row's sum of exponentials.
+struct TopFold {
+  static constexpr float kNeutral = -kInfinity;
+  static HWY_INLINE F Call(F a, F b) { return MaxOrSecond(a, b); }
+  static HWY_INLINE float Finish(F a) { return hn::GetLane(hn::MaxOfLanes(kD, a.v)); }
+};
+
 // The first n lanes of `a`, the fold's neutral value in the others.
 template <typename Fold>
 HWY_INLINE F KeepFirst(F a, size_t n) {
@@ -100,7 +107,7 @@ HWY_INLINE void MapRow(float* out, const float* a, int64_t n, Map map) {
 void Softmax(void* out, const void* a, const void*, const void*, const double*, int64_t n) {
   auto* x = static_cast<const float*>(a);
   auto* y = static_cast<float*>(out);
-  F top(FoldRow<MaxFold>(x, n, [](F v) HWY_ATTR { return v; }));
+  F top(FoldRow<TopFold>(x, n, [](F v) HWY_ATTR { return v; }));
   F sums[2] = {0, 0};
   constexpr int64_t kStep = kLanes;
   int64_t i = 0;
@@ -123,7 +130,7 @@ void Softmax(void* out, const void* a, const void*, const void*, const double*, 
 
 void LogSoftmax(void* out, const void* a, const void*, const void*, const double*, int64_t n) {
   auto* x = static_cast<const float*>(a);
-  F top(FoldRow<MaxFold>(x, n, [](F v) HWY_ATTR { return v; }));
+  F top(FoldRow<TopFold>(x, n, [](F v) HWY_ATTR { return v; }));
   float sum = FoldRow<SumFold>(x, n, [top](F v) HWY_ATTR { return exp(v - top); });
   F shift(std::log(sum));
   MapRow(static_cast<float*>(out), x, n,

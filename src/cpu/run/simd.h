@@ -144,50 +144,52 @@ STATOR_LANEWISE_2(floor_div)
 #undef STATOR_LANEWISE_2
 
 // ---- exponentials
-// 2^n by adding n to the exponent: `t` holds n in the low bits of its significand (t = n + 1.5 *
-// 2^23) and 2^n * p must be a normal number.
-HWY_INLINE F ScaleByExponent(F p, F t) {
-  auto bits = hn::Add(hn::BitCast(kDI, p.v), hn::ShiftLeft<23>(hn::BitCast(kDI, t.v)));
-  return hn::BitCast(kD, bits);
+// Adding it rounds to an integer n, which then stands in the low bits of the sum's significand.
+constexpr float kRound = 12582912.0f;  // 1.5 * 2^23
+
+// p * 2^n for t = n + kRound, |n| <= 160 and p near 1, rounded once where it is below 2^-126.
+HWY_INLINE F TimesPowerOfTwo(F p, F t) {
+#if HWY_TARGET == HWY_AVX3
+  return VF{_mm512_scalef_ps(p.v.raw, (t - F(kRound)).v.raw)};
+#else
+  auto n = hn::Sub(hn::BitCast(kDI, t.v), hn::BitCast(kDI, F(kRound).v));
+  auto half = hn::ShiftRight<1>(n);
+  auto power = [](auto k) HWY_ATTR -> F {
+    return hn::BitCast(kD, hn::ShiftLeft<23>(hn::Add(k, hn::Set(kDI, 127))));
+  };
+  return p * power(half) * power(hn::Sub(n, half));
+#endif
 }
 
-// e^x = 2^n * e^r, |r| <= ln(2)/2, with ln(2) in two parts (Cody & Waite 1980) and the polynomial
-// of Cephes' expf (Moshier 1992). Results below 2^-126 are made at 2^64 times their size, then
-// scaled.
-HWY_INLINE F exp(F x) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  M small = x < F(-87.0f);
-  F t = mul_add(x, 1.44269504088896341f, kRound);
-  F n = t - F(kRound);
-  F r = mul_add(n, -0.693359375f, x);
-  r = mul_add(n, 2.12194440e-4f, r);
+// x within [low, high], NaN kept.
+HWY_INLINE F Clamp(F x, float low, float high) {
+  return MinOrSecond(F(high), MaxOrSecond(F(low), x));
+}
+
+// e^r for |r| <= ln(2) / 2: the polynomial of Cephes' expf (Moshier 1992).
+HWY_INLINE F ExpPolynomial(F r) {
   F p = mul_add(r, 1.9875691500e-4f, 1.3981999507e-3f);
   p = mul_add(p, r, 8.3334519073e-3f);
   p = mul_add(p, r, 4.1665795894e-2f);
   p = mul_add(p, r, 1.6666665459e-1f);
   p = mul_add(p, r, 5.0000001201e-1f);
-  p = mul_add(p, r * r, r) + F(1);
-  F y = ScaleByExponent(p, where(small, t + F(64), t)) * where(small, 5.42101086e-20f, 1.0f);
-  y = hn::IfThenElseZero((x >= F(-104.0f)).m, y.v);
-  // Above the largest finite result: infinity; the sum also keeps NaN.
-  return where(x <= F(88.7228317f), y, x + F(std::numeric_limits<float>::infinity()));
+  return mul_add(p, r * r, r) + F(1);
+}
+
+// e^x = 2^n * e^r with ln(2) in two parts (Cody & Waite 1980); beyond the clamp it is 0 or
+// infinity.
+HWY_INLINE F exp(F x) {
+  x = Clamp(x, -105.0f, 89.0f);
+  F t = mul_add(x, 1.44269504088896341f, kRound);
+  F n = t - F(kRound);
+  F r = mul_add(n, 2.12194440e-4f, mul_add(n, -0.693359375f, x));
+  return TimesPowerOfTwo(ExpPolynomial(r), t);
 }
 
 HWY_INLINE F exp2(F x) {
-  constexpr float kRound = 12582912.0f;
-  M small = x < F(-125.0f);
-  F clamped = where(x < F(-160.0f), -160.0f, x);
-  F t = clamped + F(kRound);
-  F r = (clamped - (t - F(kRound))) * F(0.693147180559945309f);
-  F p = mul_add(r, 1.9875691500e-4f, 1.3981999507e-3f);
-  p = mul_add(p, r, 8.3334519073e-3f);
-  p = mul_add(p, r, 4.1665795894e-2f);
-  p = mul_add(p, r, 1.6666665459e-1f);
-  p = mul_add(p, r, 5.0000001201e-1f);
-  p = mul_add(p, r * r, r) + F(1);
-  F y = ScaleByExponent(p, where(small, t + F(64), t)) * where(small, 5.42101086e-20f, 1.0f);
-  y = hn::IfThenElseZero((x >= F(-150.0f)).m, y.v);
-  return where(x < F(128.0f), y, x + F(std::numeric_limits<float>::infinity()));
+  x = Clamp(x, -151.0f, 129.0f);
+  F t = x + F(kRound);
+  return TimesPowerOfTwo(ExpPolynomial((x - (t - F(kRound))) * F(0.693147180559945309f)), t);
 }
 
 HWY_INLINE F expm1(F x) {
