@@ -147,7 +147,13 @@ STATOR_LANEWISE_2(floor_div)
 // Adding it rounds to an integer n, which then stands in the low bits of the sum's significand.
 constexpr float kRound = 12582912.0f;  // 1.5 * 2^23
 
-// p * 2^n for t = n + kRound, |n| <= 160 and p near 1, rounded once where it is below 2^-126.
+// p * 2^n for t = n + kRound, where the result is a normal number: n is added to the exponent.
+HWY_INLINE F ScaleByExponent(F p, F t) {
+  auto bits = hn::Add(hn::BitCast(kDI, p.v), hn::ShiftLeft<23>(hn::BitCast(kDI, t.v)));
+  return hn::BitCast(kD, bits);
+}
+
+// The same for |n| <= 160 and p near 1: rounded once where it is below 2^-126, infinity above.
 HWY_INLINE F TimesPowerOfTwo(F p, F t) {
 #if HWY_TARGET == HWY_AVX3
   return VF{_mm512_scalef_ps(p.v.raw, (t - F(kRound)).v.raw)};
