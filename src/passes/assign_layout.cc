@@ -7,10 +7,11 @@
 //   %4 = reshape(%3) {dims = [5, 16]}             %4 = reshape(%3) {dims = [5, 16]}
 //
 // Convolutions and pools run fastest channels-last (oneDNN: NHWC), and pointwise nodes, pads and
-// concats follow what they read, so that no value between them changes its order. A value that only
-// one permute reads is laid out as that permute wants it, which makes the permute and a reshape
-// behind it free. Inputs, weights and constants keep their order: the first convolution reads
-// strided. Outputs of the graph are given to the caller row-major by a copy (compile/place.h).
+// concats follow what they read or what reads them, so that no value between them changes its
+// order. Attention that only a permute reads is laid out as that permute wants it, which makes the
+// permute and a reshape behind it free. Inputs, weights and constants keep their order: the first
+// convolution reads strided. Outputs of the graph are given to the caller row-major by a copy
+// (compile/place.h).
 #include <algorithm>
 
 #include "passes/match.h"
@@ -47,6 +48,20 @@ bool Follows(const Graph& graph, const Node& node, DimOrder& order) {
   return false;
 }
 
+// Whether nodes that want channels-last read `value`, and no others.
+bool IsMadeForWindows(const Graph& graph, const std::vector<NodeId>& readers, ValueId value) {
+  const TensorType& type = graph.type(value);
+  auto outputs = graph.outputs();
+  bool is_output = std::find(outputs.begin(), outputs.end(), value) != outputs.end();
+  if (type.rank() < 3 || readers.empty() || is_output) return false;
+  return std::all_of(readers.begin(), readers.end(), [&](NodeId reader) {
+    const Node& node = graph.node(reader);
+    const TensorType& result = graph.type(node.outputs[0]);
+    return result.order == ChannelsLastOrder(type.rank()) && result.rank() == type.rank() &&
+           (IsWindowed(node) ? node.inputs[0] == value : result.dims == type.dims);
+  });
+}
+
 // The only node that reads `value`, when that is a permute; else null.
 const Node* FindOnlyPermute(const Graph& graph, ValueId value) {
   if (CountUses(graph, value) != 1) return nullptr;
@@ -57,27 +72,48 @@ const Node* FindOnlyPermute(const Graph& graph, ValueId value) {
   return nullptr;
 }
 
+// The order in which `node` makes its output, given the orders of its inputs; empty when it has no
+// wish.
+DimOrder FindOrder(const Graph& graph, const Node& node) {
+  DimOrder order;
+  if (IsWindowed(node)) return ChannelsLastOrder(graph.type(node.outputs[0]).rank());
+  if (node.op->name == "attention") {
+    const Node* permute = FindOnlyPermute(graph, node.outputs[0]);
+    if (permute == nullptr) return {};
+    for (int64_t dim : permute->attrs.GetInts("perm")) order.push_back(static_cast<int>(dim));
+    // Rows stay dense.
+    return order.back() == graph.type(node.outputs[0]).rank() - 1 ? order : DimOrder{};
+  }
+  Follows(graph, node, order);
+  return order;
+}
+
 }  // namespace
 
 bool AssignLayout(Rewriter& rewriter) {
   const Graph& graph = rewriter.graph();
+  const std::vector<NodeId> nodes = graph.nodes();
   bool changed = false;
-  for (NodeId id : graph.nodes()) {
+  for (NodeId id : nodes) {
     const Node& node = graph.node(id);
-    rewriter.SetInsertionPoint(id);
-    DimOrder order;
     if (IsConstantValue(graph, node.outputs[0])) continue;
-    if (IsWindowed(node)) {
-      order = ChannelsLastOrder(graph.type(node.outputs[0]).rank());
-    } else if (node.op->name == "attention") {
-      const Node* permute = FindOnlyPermute(graph, node.outputs[0]);
-      if (permute == nullptr) continue;
-      for (int64_t dim : permute->attrs.GetInts("perm")) order.push_back(static_cast<int>(dim));
-      if (order.back() != graph.type(node.outputs[0]).rank() - 1) continue;  // rows stay dense
-    } else if (!Follows(graph, node, order)) {
-      continue;
+    rewriter.SetInsertionPoint(id);
+    DimOrder order = FindOrder(graph, node);
+    if (!order.empty()) changed = SetOrder(rewriter, node.outputs[0], std::move(order)) || changed;
+  }
+  // Backwards: what is made for convolutions alone is made channels-last at once.
+  const std::vector<std::vector<NodeId>> uses = graph.uses();
+  for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
+    const Node& node = graph.node(*it);
+    ValueId output = node.outputs[0];
+    bool writes_any =
+        node.op->Is(kPointwise) || node.op->name == "concat" || node.op->name == "pad";
+    if (!writes_any || IsConstantValue(graph, output)) continue;
+    if (!graph.type(output).order.empty()) continue;
+    rewriter.SetInsertionPoint(*it);
+    if (IsMadeForWindows(graph, uses[output.index], output)) {
+      changed = SetOrder(rewriter, output, ChannelsLastOrder(graph.type(output).rank())) || changed;
     }
-    changed = SetOrder(rewriter, node.outputs[0], std::move(order)) || changed;
   }
   return changed;
 }

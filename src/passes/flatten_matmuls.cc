@@ -6,19 +6,28 @@
 //
 // The canonical form of a product with weights: [M, K] times [K, N], the bias an add behind it. The
 // reshapes are free views of dense values, and sink_views moves them out of the epilogue.
+#include <algorithm>
+
 #include "passes/match.h"
 #include "passes/passes.h"
 
 namespace stator {
 namespace {
 
+// Whether the last two dims agree: an expand between the two repeats whole matrices.
+bool RepeatsMatrices(const Dims& narrow, const Dims& wide) {
+  return narrow.size() >= 2 && std::equal(narrow.end() - 2, narrow.end(), wide.end() - 2);
+}
+
 // A stack of one matrix, or one matrix repeated, as that matrix: [1, .., K, N] and expands of
 // [K, N]; else invalid.
-ValueId FindMatrix(Rewriter& rewriter, ValueId value) {
-  const Graph& graph = rewriter.graph();
-  if (const Node* expand = FindNode(graph, value, "expand")) value = expand->inputs[0];
+ValueId FindMatrix(const Graph& graph, ValueId value) {
+  const Node* expand = FindNode(graph, value, "expand");
+  if (expand != nullptr &&
+      RepeatsMatrices(graph.type(expand->inputs[0]).dims, graph.type(value).dims)) {
+    value = expand->inputs[0];
+  }
   const Dims& dims = graph.type(value).dims;
-  if (dims.size() == 2) return value;
   for (size_t i = 0; i + 2 < dims.size(); ++i) {
     if (dims[i] != Dim(1)) return {};
   }
@@ -29,7 +38,7 @@ ValueId FlattenMatmul(Rewriter& rewriter, const Node& node) {
   const Graph& graph = rewriter.graph();
   const Dims a = graph.type(node.inputs[0]).dims, y = graph.type(node.outputs[0]).dims;
   if (a.size() < 3) return {};
-  ValueId matrix = FindMatrix(rewriter, node.inputs[1]);
+  ValueId matrix = FindMatrix(graph, node.inputs[1]);
   if (!matrix.valid()) return {};
   // Batch dims that only the right side had must not get lost.
   if (Dims(a.begin(), a.end() - 1) != Dims(y.begin(), y.end() - 1)) return {};
@@ -48,8 +57,8 @@ ValueId DropExpand(Rewriter& rewriter, const Node& node) {
   for (int i : {0, 1}) {
     const Node* expand = FindNode(graph, node.inputs[i], "expand");
     if (expand == nullptr) continue;
-    const Dims &x = graph.type(expand->inputs[0]).dims, &wide = graph.type(node.inputs[i]).dims;
-    if (x.size() < 2 || !std::equal(x.end() - 2, x.end(), wide.end() - 2)) continue;
+    const Dims& narrow = graph.type(expand->inputs[0]).dims;
+    if (!RepeatsMatrices(narrow, graph.type(node.inputs[i]).dims)) continue;
     std::vector<ValueId> inputs = node.inputs;
     inputs[i] = expand->inputs[0];
     const TensorType* types[] = {&graph.type(inputs[0]), &graph.type(inputs[1])};

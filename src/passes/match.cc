@@ -1,6 +1,7 @@
 #include "passes/match.h"
 
 #include <algorithm>
+#include <set>
 
 namespace stator {
 
@@ -35,12 +36,19 @@ int CountUses(const Graph& graph, ValueId value) {
 }
 
 bool IsConstantValue(const Graph& graph, ValueId value) {
-  if (graph.IsConstant(value)) return true;
-  const Node* node = graph.FindProducer(value);
-  return node != nullptr && IsStatic(graph.type(value).dims) &&
-         std::all_of(node->inputs.begin(), node->inputs.end(), [&](ValueId input) {
-           return !input.valid() || IsConstantValue(graph, input);
-         });
+  std::vector<ValueId> stack = {value};
+  std::set<ValueId> seen;
+  while (!stack.empty()) {
+    ValueId at = stack.back();
+    stack.pop_back();
+    if (graph.IsConstant(at) || !seen.insert(at).second) continue;
+    const Node* node = graph.FindProducer(at);
+    if (node == nullptr || !IsStatic(graph.type(at).dims)) return false;
+    for (ValueId input : node->inputs) {
+      if (input.valid()) stack.push_back(input);
+    }
+  }
+  return true;
 }
 
 ValueId FindOther(const Graph& graph, const Node& node, double number) {
@@ -51,16 +59,19 @@ ValueId FindOther(const Graph& graph, const Node& node, double number) {
 
 void EraseIfDead(Rewriter& rewriter, NodeId id) {
   const Graph& graph = rewriter.graph();
-  const Node& node = graph.node(id);
-  bool dead =
-      !node.erased && std::all_of(node.outputs.begin(), node.outputs.end(),
-                                  [&](ValueId output) { return CountUses(graph, output) == 0; });
-  if (!dead) return;
-  std::vector<ValueId> inputs = node.inputs;
-  rewriter.Erase(id);
-  for (ValueId input : inputs) {
-    if (input.valid() && graph.value(input).kind == ValueKind::kNode) {
-      EraseIfDead(rewriter, graph.value(input).producer);
+  std::vector<NodeId> stack = {id};
+  while (!stack.empty()) {
+    NodeId at = stack.back();
+    stack.pop_back();
+    const Node& node = graph.node(at);
+    bool dead = !node.erased && std::all_of(node.outputs.begin(), node.outputs.end(),
+                                            [&](auto id) { return CountUses(graph, id) == 0; });
+    if (!dead) continue;
+    rewriter.Erase(at);
+    for (ValueId input : node.inputs) {
+      if (input.valid() && graph.value(input).kind == ValueKind::kNode) {
+        stack.push_back(graph.value(input).producer);
+      }
     }
   }
 }

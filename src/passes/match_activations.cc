@@ -25,13 +25,16 @@ bool IsNear(double value, double expected) {
   return std::abs(value - expected) <= 1e-6 * std::abs(expected);
 }
 
-// A product: a number times values. Nested mul, div by a number, and square are multiplied out.
+// A product: a number times values. Nested mul, div by a number, and square are multiplied out,
+// until there are more factors than any activation has.
+constexpr size_t kMaxFactors = 4;
 struct Product {
   double number = 1;
   std::vector<ValueId> factors;
 };
 
 void Collect(const Graph& graph, ValueId value, Product& product) {
+  if (product.factors.size() > kMaxFactors) return;
   const Node* node = graph.FindProducer(value);
   if (node != nullptr && (node->op->name == "mul" || node->op->name == "div")) {
     bool inverse = node->op->name == "div";

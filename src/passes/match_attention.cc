@@ -61,7 +61,8 @@ bool LeavesKeys(const Value& mask, bool inverted) {
 
 // Whether no element of a float value is -inf or NaN as far as the graph shows: weights, finite
 // literals chosen by a condition, and sums and products of such with casts of integers and bools.
-bool IsFinite(const Graph& graph, ValueId value) {
+bool IsFinite(const Graph& graph, ValueId value, int depth = 8) {
+  if (depth == 0) return false;
   if (const Value* literal = FindMaskLiteral(graph, value)) {
     for (double element : ReadLiteral(*literal)) {
       if (!std::isfinite(element)) return false;
@@ -72,17 +73,19 @@ bool IsFinite(const Graph& graph, ValueId value) {
   const Node* node = graph.FindProducer(value);
   if (node == nullptr) return false;
   if (node->op->Is(kView) || node->op->name == "embedding" || node->op->name == "index") {
-    return IsFinite(graph, node->inputs[0]);
+    return IsFinite(graph, node->inputs[0], depth - 1);
   }
   if (node->op->name == "where") {
-    return IsFinite(graph, node->inputs[1]) && IsFinite(graph, node->inputs[2]);
+    return IsFinite(graph, node->inputs[1], depth - 1) &&
+           IsFinite(graph, node->inputs[2], depth - 1);
   }
   if (node->op->name == "cast") {
     DType from = graph.type(node->inputs[0]).dtype;
-    return IsFloat(from) ? IsFinite(graph, node->inputs[0]) : true;
+    return IsFloat(from) ? IsFinite(graph, node->inputs[0], depth - 1) : true;
   }
   if (node->op->name == "mul" || node->op->name == "sub" || node->op->name == "add") {
-    return IsFinite(graph, node->inputs[0]) && IsFinite(graph, node->inputs[1]);
+    return IsFinite(graph, node->inputs[0], depth - 1) &&
+           IsFinite(graph, node->inputs[1], depth - 1);
   }
   return false;
 }
