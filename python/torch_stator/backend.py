@@ -83,12 +83,13 @@ def _compile_inference(
     inputs; what is left is compiled."""
     outer = gm.graph.find_nodes(op="placeholder")
     frozen = [settings.freeze_weights and _is_weight(node) for node in outer]
+    mutated: set[int] = set()
 
     def compile_functional(graph: torch.fx.GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
         inner = graph.graph.find_nodes(op="placeholder")
         weights = {}
         if len(inner) == len(outer):  # else AOTAutograd merged inputs that alias
-            mutated = _mutated_inputs()
+            mutated.update(_mutated_inputs())
             for i, (node, source) in enumerate(zip(inner, outer, strict=True)):
                 name = _source_name(source)
                 if frozen[i] and i not in mutated:
@@ -101,9 +102,36 @@ def _compile_inference(
             listener(compilation)
         return compilation.runner
 
-    return aot_module_simplified(
+    compiled = aot_module_simplified(
         gm, example_inputs, fw_compiler=compile_functional, inference_compiler=compile_functional
     )
+    if not mutated:
+        return compiled
+    return _guard_aliases(gm, compiled, example_inputs, mutated | {
+        i for i, node in enumerate(outer) if not _is_weight(node)
+    })
+
+
+def _guard_aliases(
+    gm: torch.fx.GraphModule,
+    compiled: Callable[..., Any],
+    example_inputs: Sequence[torch.Tensor],
+    positions: set[int],
+) -> Callable[..., Any]:
+    """A graph that mutates inputs was traced for inputs that share memory as `example_inputs` do, which
+    dynamo does not guard; a call with others runs in eager PyTorch. `positions`: the inputs to look at."""
+    order = sorted(positions)
+
+    def find_sharing(inputs: Sequence[torch.Tensor]) -> list[int]:
+        pointers = [inputs[i].untyped_storage().data_ptr() for i in order]
+        return [pointers.index(pointer) for pointer in pointers]
+
+    traced = find_sharing(example_inputs)
+
+    def call(*inputs: torch.Tensor) -> Any:
+        return compiled(*inputs) if find_sharing(inputs) == traced else gm.forward(*inputs)
+
+    return call
 
 
 def _is_weight(node: torch.fx.Node) -> bool:

@@ -55,7 +55,8 @@ class FrozenWeights:
         self._readers: dict[str, list[_ffi.Engine]] = {name: [] for name in self.names}
         for engine in engines:
             for name in engine.weight_names():
-                self._readers[name].append(engine)
+                if name in self._readers:  # else a constant of the graph
+                    self._readers[name].append(engine)
 
     def check(self, current: tuple[torch.Tensor, ...]) -> None:
         """Refits when `current` is not what the engines hold. To be called before each call of them."""

@@ -90,6 +90,7 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
 PartitionOptions MakePartitionOptions(const CompileOptions& options) {
   return {.min_block_size = options.min_block_size,
           .torch_executed_ops = options.torch_executed_ops,
+          .targets = {},
           .find_reason = FindReasonOnCpu};
 }
 
@@ -118,8 +119,11 @@ CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& opti
   const Graph& graph = imported.graph;
 
   Partitioning partitioning;
-  gate.Run("partition",
-           [&] { partitioning = PartitionGraph(graph, MakePartitionOptions(options)); });
+  gate.Run("partition", [&] {
+    PartitionOptions partition = MakePartitionOptions(options);
+    for (const ImportedNode& node : imported.nodes) partition.targets[node.name] = node.target;
+    partitioning = PartitionGraph(graph, partition);
+  });
   module.fallbacks = std::move(partitioning.fallbacks);
   for (const Segment& segment : partitioning.segments) {
     Part part{.plan = nullptr, .inputs = {}, .outputs = {}, .nodes = NodeNames(graph, segment)};

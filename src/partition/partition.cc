@@ -17,11 +17,6 @@ struct Unit {
   int level = 0;
 };
 
-std::string OpName(const Node& node) {
-  if (const Attr* target = node.attrs.Find("target")) return std::get<std::string>(*target);
-  return std::string(node.op->name);
-}
-
 bool IsExcluded(const std::string& op, const std::set<std::string>& excluded) {
   if (excluded.contains(op)) return true;
   size_t overload = op.rfind('.');  // "aten.sub.Tensor" is also excluded as "aten.sub"
@@ -67,8 +62,16 @@ class Partitioner {
     }
   }
 
+  // The ATen overload that a node came from; where that is not known, the name in our table.
+  std::string OpName(const Node& node) const {
+    if (const Attr* target = node.attrs.Find("target")) return std::get<std::string>(*target);
+    auto it = options_.targets.find(node.origin.name);
+    return it != options_.targets.end() ? it->second : std::string(node.op->name);
+  }
+
   std::string FindReason(const Node& node) const {
-    if (IsExcluded(OpName(node), options_.torch_executed_ops)) {
+    if (IsExcluded(OpName(node), options_.torch_executed_ops) ||
+        options_.torch_executed_ops.contains(std::string(node.op->name))) {
       return "listed in torch_executed_ops";
     }
     if (node.op->Is(kOpaque)) return node.attrs.GetString("reason");

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -35,6 +36,7 @@ struct PartitionOptions {
   int min_block_size = 1;  // engines of fewer FX nodes are left to torch
   std::set<std::string>
       torch_executed_ops;  // "aten.sub.Tensor", "aten.sub", or a name of our table
+  std::map<std::string, std::string> targets;  // FX name -> "aten.sub.Tensor", where known
   // Why the target cannot run a node, or empty when it can.
   std::function<std::string(const Graph&, const Node&)> find_reason;
 };
