@@ -5,6 +5,7 @@
 // idempotent, that it says truly whether it changed anything, and that it keeps the graph's value.
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include <gtest/gtest.h>
@@ -32,6 +33,15 @@ std::vector<Pass> PassesOf(const fs::path& path) {
   return name == "pipeline" ? AllPasses() : FindPasses({name});
 }
 
+// Passes that move and merge nodes without another rounding keep NaN, infinities and the sign of
+// zero; what matches an activation, a norm or attention rounds as that op does.
+bool IsExact(const fs::path& path) {
+  const std::set<std::string> exact = {"simplify",         "simplify_views", "fold_literals",
+                                       "eliminate_common", "eliminate_dead", "flatten_matmuls",
+                                       "sink_views",       "assign_layout"};
+  return exact.contains(path.parent_path().filename()) && path.stem() != "powers";
+}
+
 class PassGolden : public ::testing::TestWithParam<fs::path> {};
 
 TEST_P(PassGolden, Matches) {
@@ -51,6 +61,7 @@ TEST_P(PassGolden, Matches) {
     EXPECT_EQ(actual, text.substr(mark + kMark.size())) << GetParam();
   }
   ExpectSameValues(before, after);
+  if (IsExact(GetParam())) ExpectSameValues(before, after, 0, Match::kExact);
 
   Graph twice = after;
   int64_t num_rewrites = 0;

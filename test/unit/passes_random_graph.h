@@ -43,6 +43,20 @@ inline HostTensor RandomTensor(const TensorType& type, const SymbolValues& symbo
   return tensor;
 }
 
+// Puts NaN, infinities, zeros of both signs and subnormals among the elements of a float tensor.
+inline void AddSpecialValues(const TensorRef& tensor) {
+  if (!IsFloat(tensor.dtype)) return;
+  constexpr float kSpecial[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-40f, -3e38f};
+  DispatchDType(tensor.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (scalar::kIsFloatElement<T>) {
+      for (int64_t i = 0; i < tensor.num_elements(); i += 2) {
+        Data<T>(tensor)[i] = T(kSpecial[i / 2 % std::size(kSpecial)]);
+      }
+    }
+  });
+}
+
 // Gives weights that came from text positive content (variances are weights too).
 inline void FillWeights(Graph& graph, unsigned seed) {
   std::mt19937 rng(seed);
@@ -68,14 +82,26 @@ inline double ElementAt(const TensorRef& tensor, int64_t offset) {
   });
 }
 
-// Runs both graphs on the same random inputs and compares all outputs.
-inline void ExpectSameValues(const Graph& before, const Graph& after, double tolerance = 1e-4) {
+// kClose: within the tolerance. kExact: equal bits, but for which NaN it is.
+enum class Match { kClose, kExact };
+
+inline bool IsSame(double x, double y, double tolerance, Match match) {
+  if (std::isnan(x) || std::isnan(y)) return std::isnan(x) && std::isnan(y);
+  if (match == Match::kExact) return x == y && std::signbit(x) == std::signbit(y);
+  return x == y || std::abs(x - y) <= tolerance * std::max(1.0, std::abs(x));
+}
+
+// Runs both graphs on the same random inputs, with special values among them for kExact, and
+// compares all outputs.
+inline void ExpectSameValues(const Graph& before, const Graph& after, double tolerance = 1e-4,
+                             Match match = Match::kClose) {
   std::mt19937 rng(11);
   SymbolValues symbols = SmallSymbols(before);
   std::vector<HostTensor> inputs;
   std::vector<TensorRef> refs;
   for (ValueId id : before.inputs()) {
     inputs.push_back(RandomTensor(before.type(id), symbols, rng));
+    if (match == Match::kExact) AddSpecialValues(inputs.back().ref);
     refs.push_back(inputs.back().ref);
   }
   std::vector<HostTensor> expected = EvaluateGraph(before, refs, symbols);
@@ -87,9 +113,7 @@ inline void ExpectSameValues(const Graph& before, const Graph& after, double tol
     ASSERT_EQ(a.dims, b.dims);
     ForEachOffset<2>(a.dims, {a.strides, b.strides}, [&](const auto& at) {
       double x = ElementAt(a, at[0]), y = ElementAt(b, at[1]);
-      bool same = (std::isnan(x) && std::isnan(y)) || x == y ||
-                  std::abs(x - y) <= tolerance * std::max(1.0, std::abs(x));
-      ASSERT_TRUE(same) << "output " << i << ": " << x << " became " << y;
+      ASSERT_TRUE(IsSame(x, y, tolerance, match)) << "output " << i << ": " << x << " became " << y;
     });
   }
 }
