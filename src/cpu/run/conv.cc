@@ -68,6 +68,21 @@ struct Window {
   memory::dims stride, dilation, padding_begin, padding_end;
 };
 
+dnnl::primitive_desc MakePrimitive(bool transposed, const Window& window, const memory::desc& x,
+                                   const memory::desc& w, const memory::desc& bias,
+                                   const memory::desc& out, const dnnl::primitive_attr& attr) {
+  const dnnl::engine& engine = OneDnnEngine();
+  constexpr auto kInference = dnnl::prop_kind::forward_inference;
+  if (transposed) {
+    return dnnl::deconvolution_forward::primitive_desc(
+        engine, kInference, dnnl::algorithm::deconvolution_direct, x, w, bias, out, window.stride,
+        window.dilation, window.padding_begin, window.padding_end, attr);
+  }
+  return dnnl::convolution_forward::primitive_desc(
+      engine, kInference, dnnl::algorithm::convolution_direct, x, w, bias, out, window.stride,
+      window.dilation, window.padding_begin, window.padding_end, attr);
+}
+
 class ConvMaker {
  public:
   ConvMaker(const StepSite& site, const FusedBody& fused, Layout layout)
@@ -83,7 +98,8 @@ class ConvMaker {
 
   std::unique_ptr<PreparedStep> Run() const {
     memory::desc x = WantedDesc(x_), out = WantedDesc(out_), weights = WeightsDesc();
-    std::vector<Argument> arguments = {
+    Fusion fusion;
+    fusion.arguments = {
         {DNNL_ARG_SRC, MakeInput(site_, fused_.operands[0], ActivationDesc(x_))},
         {DNNL_ARG_WEIGHTS, MakeInput(site_, fused_.operands[1], weights)},
         {DNNL_ARG_DST, MakeOutput(ActivationDesc(out_))},
@@ -93,13 +109,15 @@ class ConvMaker {
       const TensorRef& operand = site_.inputs[fused_.operands[2]];
       bias = MakeDesc(DType::kFloat32, operand.dims, {1});
       memory::desc given = MakeDesc(operand.dtype, operand.dims, operand.strides);
-      arguments.push_back({DNNL_ARG_BIAS, MakeInput(site_, fused_.operands[2], given)});
+      fusion.arguments.push_back({DNNL_ARG_BIAS, MakeInput(site_, fused_.operands[2], given)});
     }
-    dnnl::primitive_attr attr =
-        MakeAttr(MakePostOps(site_, fused_, 0, PostOpDescs(), out, arguments));
     memory::desc any_weights = MakeAnyDesc(DType::kFloat32, weights.get_dims());
-    auto make = [&] { return MakePrimitive(x, any_weights, bias, out, attr); };
-    return FindOneDnnStep(make, arguments);
+    fusion.make = [=, window = GetWindow(),
+                   transposed = transposed_](const dnnl::primitive_attr& attr) {
+      return MakePrimitive(transposed, window, x, any_weights, bias, out, attr);
+    };
+    AddPostOps(site_, fused_, 0, PostOpDescs(), out, fusion);
+    return FindFusedStep(site_, fused_, 0, std::move(fusion));
   }
 
  private:
@@ -148,22 +166,6 @@ class ConvMaker {
       window.dilation[i] -= 1;  // oneDNN counts the elements in between
     }
     return window;
-  }
-
-  dnnl::primitive_desc MakePrimitive(const memory::desc& x, const memory::desc& w,
-                                     const memory::desc& bias, const memory::desc& out,
-                                     const dnnl::primitive_attr& attr) const {
-    const dnnl::engine& engine = OneDnnEngine();
-    constexpr auto kInference = dnnl::prop_kind::forward_inference;
-    Window window = GetWindow();
-    if (transposed_) {
-      return dnnl::deconvolution_forward::primitive_desc(
-          engine, kInference, dnnl::algorithm::deconvolution_direct, x, w, bias, out, window.stride,
-          window.dilation, window.padding_begin, window.padding_end, attr);
-    }
-    return dnnl::convolution_forward::primitive_desc(
-        engine, kInference, dnnl::algorithm::convolution_direct, x, w, bias, out, window.stride,
-        window.dilation, window.padding_begin, window.padding_end, attr);
   }
 
   const StepSite& site_;

@@ -29,7 +29,7 @@ struct Matrix {
 
 Matrix MakeMatrix(int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride) {
   if (rows == 1) row_stride = column_stride == 1 ? columns : 1;
-  if (columns == 1) column_stride = row_stride == 1 ? rows : 1;
+  if (columns == 1) column_stride = 1;
   return {rows, columns, row_stride, column_stride};
 }
 
@@ -110,6 +110,22 @@ memory::desc StackOperandDesc(TensorRef tensor, int rank) {
     tensor.strides.insert(tensor.strides.begin(), tensor.num_elements());
   }
   return StackDesc(tensor, rank);
+}
+
+dnnl::primitive_desc MakePrimitive(Form form, const memory::desc& a, const memory::desc& b,
+                                   const memory::desc& bias, const memory::desc& out,
+                                   const dnnl::primitive_attr& attr) {
+  const dnnl::engine& engine = OneDnnEngine();
+  constexpr auto kInference = dnnl::prop_kind::forward_inference;
+  if (form == Form::kMatmul) {
+    return dnnl::matmul::primitive_desc(engine, a, b, bias, out, attr);
+  }
+  if (form == Form::kInnerProduct) {
+    return dnnl::inner_product_forward::primitive_desc(engine, kInference, a, b, bias, out, attr);
+  }
+  return dnnl::convolution_forward::primitive_desc(engine, kInference,
+                                                   dnnl::algorithm::convolution_direct, a, b, bias,
+                                                   out, {1, 1}, {0, 0}, {0, 0}, attr);
 }
 
 // The body's operands in the terms of one form.
@@ -196,7 +212,8 @@ class GemmMaker {
   // The step whose primitive takes a, b and the output as given here.
   std::unique_ptr<PreparedStep> Make(const Problem& problem, const memory::desc& a,
                                      const memory::desc& b, const memory::desc& out) const {
-    std::vector<Argument> arguments = {
+    Fusion fusion;
+    fusion.arguments = {
         {DNNL_ARG_SRC, MakeInput(site_, fused_.operands[0], problem.a)},
         {DNNL_ARG_WEIGHTS, MakeInput(site_, fused_.operands[1], problem.b)},
         {DNNL_ARG_DST, MakeOutput(problem.out)},
@@ -207,12 +224,15 @@ class GemmMaker {
       const TensorRef& operand = site_.inputs[fused_.post_ops[0].input];
       memory::dims strides(bias.get_ndims(), operand.strides.back());
       memory::desc given = MakeDesc(DType::kFloat32, bias.get_dims(), strides);
-      arguments.push_back({DNNL_ARG_BIAS, MakeInput(site_, fused_.post_ops[0].input, given)});
+      fusion.arguments.push_back(
+          {DNNL_ARG_BIAS, MakeInput(site_, fused_.post_ops[0].input, given)});
     }
-    dnnl::primitive_attr attr =
-        MakeAttr(MakePostOps(site_, fused_, HasBias() ? 1 : 0, problem.post_ops, out, arguments));
-    auto make = [&] { return MakePrimitive(a, b, bias, out, attr); };
-    return FindOneDnnStep(make, arguments);
+    fusion.make = [form = form_, a, b, bias, out](const dnnl::primitive_attr& attr) {
+      return MakePrimitive(form, a, b, bias, out, attr);
+    };
+    size_t first = HasBias() ? 1 : 0;
+    AddPostOps(site_, fused_, first, problem.post_ops, out, fusion);
+    return FindFusedStep(site_, fused_, first, std::move(fusion));
   }
 
   // Whether the first post-op adds a number per channel, which every primitive can do by itself.
@@ -226,22 +246,6 @@ class GemmMaker {
     memory::dims dims = {columns};
     if (form_ == Form::kMatmul) dims.insert(dims.begin(), out.get_ndims() - 1, 1);
     return MakeDesc(DType::kFloat32, dims, DenseStrides(dims));
-  }
-
-  dnnl::primitive_desc MakePrimitive(const memory::desc& a, const memory::desc& b,
-                                     const memory::desc& bias, const memory::desc& out,
-                                     const dnnl::primitive_attr& attr) const {
-    const dnnl::engine& engine = OneDnnEngine();
-    constexpr auto kInference = dnnl::prop_kind::forward_inference;
-    if (form_ == Form::kMatmul) {
-      return dnnl::matmul::primitive_desc(engine, a, b, bias, out, attr);
-    }
-    if (form_ == Form::kInnerProduct) {
-      return dnnl::inner_product_forward::primitive_desc(engine, kInference, a, b, bias, out, attr);
-    }
-    return dnnl::convolution_forward::primitive_desc(engine, kInference,
-                                                     dnnl::algorithm::convolution_direct, a, b,
-                                                     bias, out, {1, 1}, {0, 0}, {0, 0}, attr);
   }
 
   const StepSite& site_;

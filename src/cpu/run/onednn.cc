@@ -99,28 +99,6 @@ Operand MakeOutput(memory::desc given) {
   return {.role = Operand::kOutput, .index = 0, .constant = nullptr, .given = std::move(given)};
 }
 
-dnnl::primitive_attr MakeAttr(const dnnl::post_ops& post_ops) {
-  dnnl::primitive_attr attr;
-  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  attr.set_post_ops(post_ops);
-  return attr;
-}
-
-std::unique_ptr<PreparedStep> FindOneDnnStep(const std::function<dnnl::primitive_desc()>& make,
-                                             std::span<const Argument> arguments) {
-  try {
-    dnnl::primitive_desc desc = make();
-    // A plain loop of oneDNN's.
-    if (std::string_view(desc.impl_info_str()).find("ref") != std::string_view::npos)
-      return nullptr;
-    return std::make_unique<OneDnnStep>(desc, arguments);
-  } catch (const dnnl::error& error) {
-    bool absent = error.status == dnnl_unimplemented || error.status == dnnl_invalid_arguments;
-    if (!absent) FailOneDnn(error, "creating a primitive");
-    return nullptr;
-  }
-}
-
 // ---- OneDnnStep
 struct OneDnnStep::Frame {
   struct CallArgs {
@@ -146,12 +124,29 @@ struct OneDnnStep::Frame {
   std::vector<CallArgs> calls;
 };
 
-OneDnnStep::~OneDnnStep() { delete spare_.load(); }
+std::unique_ptr<OneDnnStep> OneDnnStep::Find(const Fusion& fusion) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  attr.set_post_ops(fusion.post_ops);
+  try {
+    dnnl::primitive_desc desc = fusion.make(attr);
+    bool is_plain_loop =
+        std::string_view(desc.impl_info_str()).find("ref") != std::string_view::npos;
+    if (is_plain_loop) return nullptr;
+    return std::unique_ptr<OneDnnStep>(new OneDnnStep(desc, fusion));
+  } catch (const dnnl::error& error) {
+    bool absent = error.status == dnnl_unimplemented || error.status == dnnl_invalid_arguments;
+    if (!absent) FailOneDnn(error, "creating a primitive");
+    return nullptr;
+  }
+}
 
-OneDnnStep::OneDnnStep(const dnnl::primitive_desc& desc, std::span<const Argument> arguments) {
+OneDnnStep::OneDnnStep(const dnnl::primitive_desc& desc, const Fusion& fusion) {
   call_.primitive = dnnl::primitive(desc);
-  for (const Argument& argument : arguments) {
-    Bind(argument, desc.query_md(dnnl::query::exec_arg_md, argument.arg));
+  for (const auto* arguments : {&fusion.arguments, &fusion.post_op_arguments}) {
+    for (const Argument& argument : *arguments) {
+      Bind(argument, desc.query_md(dnnl::query::exec_arg_md, argument.arg));
+    }
   }
   memory::desc scratchpad = desc.scratchpad_desc();
   if (scratchpad.get_size() == 0) return;
@@ -159,6 +154,17 @@ OneDnnStep::OneDnnStep(const dnnl::primitive_desc& desc, std::span<const Argumen
                             .desc = scratchpad,
                             .source = Source::kWs,
                             .position = AddWs(static_cast<int64_t>(scratchpad.get_size()))});
+}
+
+OneDnnStep::~OneDnnStep() { delete spare_.load(); }
+
+std::optional<memory> OneDnnStep::FindPacked(int arg) const {
+  for (const Binding& binding : call_.bindings) {
+    if (binding.arg == arg && binding.source == Source::kPacked) {
+      return packed_[binding.position].to;
+    }
+  }
+  return std::nullopt;
 }
 
 int64_t OneDnnStep::AddWs(int64_t bytes) {

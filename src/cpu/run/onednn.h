@@ -8,6 +8,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -53,11 +54,25 @@ struct Argument {
   Operand operand;
 };
 
+// A primitive as a step runs it: an operation, then post-ops on its output.
+struct Fusion {
+  // Creates the descriptor for the operation and the post-ops in the attribute.
+  std::function<dnnl::primitive_desc(const dnnl::primitive_attr&)> make;
+  std::vector<Argument> arguments;  // of the operation
+  dnnl::post_ops post_ops;
+  std::vector<Argument> post_op_arguments;
+};
+
 // One primitive, with the reorders that its operands need before and after it.
 class OneDnnStep final : public PreparedStep {
  public:
-  OneDnnStep(const dnnl::primitive_desc& desc, std::span<const Argument> arguments);
+  // Null when oneDNN has no optimised implementation. Raises DeviceError or OutOfMemory for other
+  // failures.
+  static std::unique_ptr<OneDnnStep> Find(const Fusion& fusion);
   ~OneDnnStep() override;
+
+  // The constant that is argument `arg` as the primitive reads it, when that is a packed copy.
+  std::optional<dnnl::memory> FindPacked(int arg) const;
 
   void Run(const StepArgs& args) const override;
   int64_t ws_bytes() const override { return ws_bytes_; }
@@ -85,6 +100,7 @@ class OneDnnStep final : public PreparedStep {
   // oneDNN's handles for one Run; kept for the next one.
   struct Frame;
 
+  OneDnnStep(const dnnl::primitive_desc& desc, const Fusion& fusion);
   void Bind(const Argument& argument, const dnnl::memory::desc& wanted);
   int64_t AddWs(int64_t bytes);
   static Call MakeReorder(Binding from, Binding to);
@@ -98,13 +114,5 @@ class OneDnnStep final : public PreparedStep {
   int64_t ws_bytes_ = 0;
   mutable std::atomic<Frame*> spare_ = nullptr;
 };
-
-// The step that `make`'s primitive descriptor and the arguments give, or null when oneDNN has no
-// optimised implementation of it. Raises DeviceError or OutOfMemory for other failures.
-std::unique_ptr<PreparedStep> FindOneDnnStep(const std::function<dnnl::primitive_desc()>& make,
-                                             std::span<const Argument> arguments);
-
-// What a primitive created for a step is created with: the caller gives it scratch memory.
-dnnl::primitive_attr MakeAttr(const dnnl::post_ops& post_ops);
 
 }  // namespace stator

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "cpu/run/exact_step.h"
 #include "ir/op_def.h"
 #include "ops/tensor.h"
 
@@ -16,41 +17,54 @@ struct EltwiseRow {
   std::string_view op;
   dnnl::algorithm algorithm;
   float alpha, beta;
+  bool is_exact;
 };
 
 // Ops without attributes. Formulas of the algorithms: oneDNN's documentation, "Eltwise".
 constexpr EltwiseRow kEltwise[] = {
-    {"relu", Algorithm::eltwise_relu, 0, 0},
-    {"sigmoid", Algorithm::eltwise_logistic, 0, 0},
-    {"silu", Algorithm::eltwise_swish, 1, 0},
-    {"gelu", Algorithm::eltwise_gelu_erf, 0, 0},
-    {"gelu_tanh", Algorithm::eltwise_gelu_tanh, 0, 0},
-    {"tanh", Algorithm::eltwise_tanh, 0, 0},
-    {"hardsigmoid", Algorithm::eltwise_hardsigmoid, 1.0f / 6, 0.5f},
-    {"hardswish", Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f},
-    {"abs", Algorithm::eltwise_abs, 0, 0},
-    {"square", Algorithm::eltwise_square, 0, 0},
-    {"sqrt", Algorithm::eltwise_sqrt, 0, 0},
-    {"neg", Algorithm::eltwise_linear, -1, 0},
+    {"relu", Algorithm::eltwise_relu, 0, 0, false},  // relu(NaN) = 0
+    {"sigmoid", Algorithm::eltwise_logistic, 0, 0, true},
+    {"silu", Algorithm::eltwise_swish, 1, 0, true},
+    {"gelu", Algorithm::eltwise_gelu_erf, 0, 0, false},  // gelu(inf) = NaN
+    {"gelu_tanh", Algorithm::eltwise_gelu_tanh, 0, 0, true},
+    {"tanh", Algorithm::eltwise_tanh, 0, 0, true},
+    {"hardsigmoid", Algorithm::eltwise_hardsigmoid, 1.0f / 6, 0.5f, false},  // of NaN: 1
+    {"hardswish", Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f, true},
+    {"abs", Algorithm::eltwise_abs, 0, 0, true},
+    {"square", Algorithm::eltwise_square, 0, 0, true},
+    {"sqrt", Algorithm::eltwise_sqrt, 0, 0, true},
+    {"neg", Algorithm::eltwise_linear, -1, 0, true},
 };
 
-std::optional<PostOp> FindUnary(const Node& node) {
+std::optional<PostOp> FindEltwise(const Node& node) {
   for (const EltwiseRow& row : kEltwise) {
     if (row.op == node.op->name) {
-      return PostOp{.algorithm = row.algorithm, .alpha = row.alpha, .beta = row.beta};
+      return PostOp{.algorithm = row.algorithm,
+                    .alpha = row.alpha,
+                    .beta = row.beta,
+                    .is_exact = row.is_exact};
     }
   }
   auto attr = [&](std::string_view name) { return static_cast<float>(node.attrs.GetFloat(name)); };
-  if (node.op->name == "leaky_relu") {
+  if (node.op->name == "leaky_relu" && attr("slope") != 0) {
     return PostOp{.algorithm = Algorithm::eltwise_relu, .alpha = attr("slope")};
   }
   if (node.op->name == "elu") {
     return PostOp{.algorithm = Algorithm::eltwise_elu, .alpha = attr("alpha")};
   }
   if (node.op->name == "hardtanh" && attr("min") <= attr("max")) {
-    return PostOp{.algorithm = Algorithm::eltwise_clip, .alpha = attr("min"), .beta = attr("max")};
+    return PostOp{.algorithm = Algorithm::eltwise_clip,
+                  .alpha = attr("min"),
+                  .beta = attr("max"),
+                  .is_exact = false};
   }
   return std::nullopt;
+}
+
+// An eltwise post-op that is not exact needs a processor that tells when it mattered.
+std::optional<PostOp> FindUnary(const Node& node) {
+  std::optional<PostOp> post_op = FindEltwise(node);
+  return post_op && (post_op->is_exact || HasInvalidFlag()) ? post_op : std::nullopt;
 }
 
 // y = alpha * a + beta for a node with one operand a number; `chain` is the other's position.
@@ -160,22 +174,30 @@ class Finder {
 
 int ChannelDim(const Node& anchor, int rank) { return anchor.op->name == "conv" ? 1 : rank - 1; }
 
-dnnl::post_ops MakePostOps(const StepSite& site, const FusedBody& fused, size_t first,
-                           std::span<const dnnl::memory::desc> given, const dnnl::memory::desc& out,
-                           std::vector<Argument>& arguments) {
-  dnnl::post_ops post_ops;
+void AddPostOps(const StepSite& site, const FusedBody& fused, size_t first,
+                std::span<const dnnl::memory::desc> given, const dnnl::memory::desc& out,
+                Fusion& fusion) {
   for (size_t i = first; i < fused.post_ops.size(); ++i) {
     const PostOp& post_op = fused.post_ops[i];
     if (!post_op.is_binary()) {
-      post_ops.append_eltwise(post_op.algorithm, post_op.alpha, post_op.beta);
+      fusion.post_ops.append_eltwise(post_op.algorithm, post_op.alpha, post_op.beta);
       continue;
     }
-    int position = static_cast<int>(i - first);
-    post_ops.append_binary(post_op.algorithm, post_op.per_channel ? DenseDesc(given[i]) : out);
-    arguments.push_back({.arg = DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1,
-                         .operand = MakeInput(site, post_op.input, given[i])});
+    int arg = DNNL_ARG_ATTR_MULTIPLE_POST_OP(static_cast<int>(i - first)) | DNNL_ARG_SRC_1;
+    fusion.post_ops.append_binary(post_op.algorithm,
+                                  post_op.per_channel ? DenseDesc(given[i]) : out);
+    fusion.post_op_arguments.push_back(
+        {.arg = arg, .operand = MakeInput(site, post_op.input, given[i])});
   }
-  return post_ops;
+}
+
+std::unique_ptr<PreparedStep> FindFusedStep(const StepSite& site, const FusedBody& fused,
+                                            size_t first, Fusion fusion) {
+  std::unique_ptr<OneDnnStep> step = OneDnnStep::Find(fusion);
+  bool is_exact = std::all_of(fused.post_ops.begin(), fused.post_ops.end(),
+                              [](const PostOp& post_op) { return post_op.is_exact; });
+  if (!step || is_exact) return step;
+  return MakeExact(std::move(step), std::move(fusion), site, first + 1);
 }
 
 std::optional<FusedBody> FindFusedBody(const Graph& body) { return Finder(body).Run(); }

@@ -20,6 +20,8 @@ struct PostOp {
   int input = -1;             // of a binary algorithm: its second operand, among the body's inputs
   // How a binary operand meets the output: element by element, or one element per channel.
   bool per_channel = false;
+  // Whether the primitive may turn a NaN or an infinity into something else (cpu/run/exact_step.h).
+  bool is_exact = true;
 
   bool is_binary() const { return input >= 0; }
 };
@@ -33,12 +35,16 @@ struct FusedBody {
 // The dim of a kernel's output along which a bias runs: 1 for conv, the last for matmul.
 int ChannelDim(const Node& anchor, int rank);
 
-// The post-ops from position `first` on, for a primitive whose output is laid out as `out` (a
-// layout that may be left to the primitive). `given` says, for each post-op that is binary, how its
-// operand lies; the operands join `arguments`.
-dnnl::post_ops MakePostOps(const StepSite& site, const FusedBody& fused, size_t first,
-                           std::span<const dnnl::memory::desc> given, const dnnl::memory::desc& out,
-                           std::vector<Argument>& arguments);
+// Adds the post-ops from position `first` on to a primitive whose output is laid out as `out`
+// (which may be left to the primitive). `given` says, for each binary post-op, how its operand
+// lies.
+void AddPostOps(const StepSite& site, const FusedBody& fused, size_t first,
+                std::span<const dnnl::memory::desc> given, const dnnl::memory::desc& out,
+                Fusion& fusion);
+
+// The step of a fusion to which AddPostOps has added; null when oneDNN has none that is optimised.
+std::unique_ptr<PreparedStep> FindFusedStep(const StepSite& site, const FusedBody& fused,
+                                            size_t first, Fusion fusion);
 
 // Empty when the body is no anchor and chain, or has a node that no post-op can express.
 std::optional<FusedBody> FindFusedBody(const Graph& body);

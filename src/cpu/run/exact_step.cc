@@ -1,0 +1,177 @@
+#include "cpu/run/exact_step.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <optional>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+#include "base/error.h"
+#include "cpu/run/parallel.h"
+#include "runtime/device.h"
+
+namespace stator {
+namespace {
+
+// Clears the flag of the calling thread and returns whether it was set.
+bool TakeInvalidFlag() {
+#if defined(__x86_64__)
+  unsigned state = _mm_getcsr();
+  if ((state & _MM_EXCEPT_INVALID) == 0) return false;
+  _mm_setcsr(state & ~_MM_EXCEPT_INVALID);
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool TakeInvalidFlags() {
+  std::atomic<bool> any = false;
+  ParallelFor(NumThreads(), [&](int64_t, int64_t) {
+    if (TakeInvalidFlag()) any.store(true, std::memory_order_relaxed);
+  });
+  return any;
+}
+
+// Device memory of one call.
+class Scratch {
+ public:
+  explicit Scratch(int64_t bytes) : data_(CpuDevice().Allocate(bytes)) {}
+  Scratch(const Scratch&) = delete;
+  ~Scratch() { CpuDevice().Free(data_); }
+  std::byte* data() const { return data_; }
+
+ private:
+  std::byte* data_;
+};
+
+// The nodes from `first` on as a body of their own, whose inputs are `inputs` of the outer body;
+// their number stands for the output of the node before.
+struct Epilogue {
+  Graph body;
+  std::vector<int> inputs;
+};
+
+Epilogue MakeEpilogue(const Graph& body, size_t first) {
+  std::vector<NodeId> nodes = body.nodes();
+  Epilogue epilogue;
+  std::map<ValueId, ValueId> map;
+  auto find = [&](ValueId value) {
+    if (map.contains(value)) return map[value];
+    const Value& outer = body.value(value);
+    if (outer.kind == ValueKind::kLiteral) {
+      return map[value] = epilogue.body.AddLiteral(outer.type, outer.data);
+    }
+    auto input = std::find(body.inputs().begin(), body.inputs().end(), value);
+    epilogue.inputs.push_back(static_cast<int>(input - body.inputs().begin()));
+    return map[value] =
+               epilogue.body.AddInput(fmt::format("x{}", epilogue.inputs.size()), outer.type);
+  };
+  for (size_t i = first; i < nodes.size(); ++i) {
+    const Node& node = body.node(nodes[i]);
+    std::vector<ValueId> inputs;
+    for (ValueId input : node.inputs) inputs.push_back(find(input));
+    NodeId copy = epilogue.body.AddNodeWithTypes(*node.op, std::move(inputs), node.attrs,
+                                                 {body.type(node.outputs[0])}, node.origin);
+    map[node.outputs[0]] = epilogue.body.node(copy).outputs[0];
+  }
+  epilogue.body.SetOutputs({map[body.node(nodes.back()).outputs[0]]});
+  return epilogue;
+}
+
+class ExactStep final : public PreparedStep {
+ public:
+  ExactStep(std::unique_ptr<OneDnnStep> fused, Fusion fusion, const StepSite& site,
+            size_t first_node)
+      : fused_(std::move(fused)),
+        fusion_(std::move(fusion)),
+        site_(site),
+        epilogue_(MakeEpilogue(site.body, first_node)) {}
+
+  void Run(const StepArgs& args) const override {
+    fused_->Run(args);
+    if (!TakeInvalidFlags()) return;
+    fused_->Run(args);  // the flag may have been up before
+    if (TakeInvalidFlags()) RunApart(args);
+  }
+
+  int64_t ws_bytes() const override { return fused_->ws_bytes(); }
+  void Refit() override { fused_->Refit(); }
+  int64_t packed_bytes() const override { return fused_->packed_bytes(); }
+  bool Reads(int input) const override {
+    return fused_->Reads(input) ||
+           std::count(epilogue_.inputs.begin(), epilogue_.inputs.end(), input);
+  }
+
+ private:
+  // The operation alone into memory of its own, laid out as the output; then the post-ops.
+  void RunApart(const StepArgs& args) const {
+    TensorRef between = site_.outputs[0];
+    int64_t elements = 1;
+    for (int i = 0; i < between.rank(); ++i) elements += (between.dims[i] - 1) * between.strides[i];
+    Scratch memory(elements * static_cast<int64_t>(DTypeSize(between.dtype)));
+    std::byte* output = memory.data();
+
+    std::vector<std::byte*> inputs(args.inputs, args.inputs + site_.inputs.size());
+    std::unique_ptr<OneDnnStep> operation = MakeOperation(inputs);
+    Scratch operation_ws(operation->ws_bytes());
+    operation->Run({.inputs = inputs.data(), .outputs = &output, .ws = operation_ws.data()});
+
+    StepSite site{
+        .step = site_.step, .body = epilogue_.body, .inputs = {}, .outputs = site_.outputs};
+    std::vector<std::byte*> operands;
+    for (int input : epilogue_.inputs) {
+      bool is_between = input == std::ssize(site_.inputs);
+      site.inputs.push_back(is_between ? between : site_.inputs[input]);
+      operands.push_back(is_between ? output : args.inputs[input]);
+    }
+    std::unique_ptr<PreparedStep> epilogue = PreparePointwise(site);
+    Scratch epilogue_ws(epilogue->ws_bytes());
+    epilogue->Run({.inputs = operands.data(), .outputs = args.outputs, .ws = epilogue_ws.data()});
+  }
+
+  // Constants that the fused step has packed are read from there, as further inputs: where they
+  // lay they may be gone.
+  std::unique_ptr<OneDnnStep> MakeOperation(std::vector<std::byte*>& inputs) const {
+    Fusion fusion{.make = fusion_.make, .arguments = fusion_.arguments};
+    for (Argument& argument : fusion.arguments) {
+      std::optional<dnnl::memory> packed = fused_->FindPacked(argument.arg);
+      if (!packed) continue;
+      auto* data = static_cast<std::byte*>(packed->get_data_handle());
+      argument.operand = {.role = Operand::kInput,
+                          .index = static_cast<int>(inputs.size()),
+                          .constant = data,
+                          .given = packed->get_desc()};
+      inputs.push_back(data);
+    }
+    std::unique_ptr<OneDnnStep> operation = OneDnnStep::Find(fusion);
+    STATOR_CHECK(operation != nullptr, "oneDNN runs a primitive with post-ops, but not without");
+    return operation;
+  }
+
+  std::unique_ptr<OneDnnStep> fused_;
+  Fusion fusion_;
+  StepSite site_;
+  Epilogue epilogue_;
+};
+
+}  // namespace
+
+bool HasInvalidFlag() {
+#if defined(__x86_64__)
+  return true;
+#else
+  return false;
+#endif
+}
+
+std::unique_ptr<PreparedStep> MakeExact(std::unique_ptr<OneDnnStep> fused, Fusion fusion,
+                                        const StepSite& site, size_t first_node) {
+  return std::make_unique<ExactStep>(std::move(fused), std::move(fusion), site, first_node);
+}
+
+}  // namespace stator

@@ -1,0 +1,167 @@
+// The conv step in each layout against the reference evaluator: windows, groups, layouts, post-ops.
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "cpu/run/conv.h"
+#include "ir/print.h"
+#include "ops/samples.h"
+#include "step_runner.h"
+
+namespace stator {
+namespace {
+
+using testing::TestWithParam;
+using testing::ValuesIn;
+
+bool RunLayout(StepRunner& runner, std::string_view layout) {
+  bool found = runner.Load([&](const StepSite& site) { return FindConv(site, layout); });
+  if (found) runner.RunAndCompare();
+  return found;
+}
+
+struct ConvCase {
+  std::string x, w;
+  std::string stride = "[1, 1]", padding = "[0, 0]", dilation = "[1, 1]";
+  int groups = 1;
+  int bias = 0;      // channels, 0: none
+  std::string tail;  // post-ops from %0 to %y
+};
+
+std::string Conv(const ConvCase& c) {
+  return fmt::format(
+      "graph @conv(%x: f32{}, %w: f32{}{}) {{\n  %0 = conv(%x, %w{}) {{stride = {}, padding = {}, "
+      "dilation = {}, groups = {}, transposed = false, output_padding = {}}}\n{}  return %{}\n}}",
+      c.x, c.w, c.bias > 0 ? fmt::format(", %b: f32[{}]", c.bias) : "", c.bias > 0 ? ", %b" : "",
+      c.stride, c.padding, c.dilation, c.groups,
+      c.stride.size() > 6 ? "[0, 0, 0]" : (c.stride.size() > 3 ? "[0, 0]" : "[0]"), c.tail,
+      c.tail.empty() ? "0" : "y");
+}
+
+const ConvCase kCases[] = {
+    {.x = "[1, 3, 17, 15]",
+     .w = "[20, 3, 7, 7]",
+     .stride = "[2, 2]",
+     .padding = "[3, 3]",
+     .bias = 20},
+    {.x = "[2, 16, 9, 9]", .w = "[32, 16, 3, 3]", .padding = "[1, 1]"},
+    {.x = "[1, 24, 7, 7]", .w = "[40, 24, 1, 1]", .bias = 40},
+    {.x = "[1, 24, 8, 8]", .w = "[17, 24, 1, 1]", .stride = "[2, 2]"},
+    {.x = "[1, 32, 9, 9]",
+     .w = "[32, 1, 3, 3]",
+     .stride = "[2, 2]",
+     .padding = "[1, 1]",
+     .groups = 32,
+     .bias = 32},
+    {.x = "[1, 19, 6, 7]", .w = "[19, 1, 5, 5]", .padding = "[2, 2]", .groups = 19},
+    {.x = "[2, 12, 6, 5]",
+     .w = "[8, 3, 3, 3]",
+     .padding = "[2, 1]",
+     .dilation = "[2, 1]",
+     .groups = 4},
+    {.x = "[1, 4, 5, 5]", .w = "[8, 1, 3, 3]", .groups = 4},
+    {.x = "[1, 40, 1, 1]", .w = "[10, 40, 1, 1]", .bias = 10},
+    {.x = "[1, 1, 5, 5]", .w = "[1, 1, 5, 5]"},
+};
+
+class ConvLayout : public TestWithParam<std::string_view> {};
+INSTANTIATE_TEST_SUITE_P(All, ConvLayout, ValuesIn(kConvLayouts),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(ConvLayout, RunsWindowsAndGroups) {
+  for (const ConvCase& c : kCases) {
+    SCOPED_TRACE(Conv(c));
+    for (bool channels_last : {true, false}) {
+      StepRunner runner(Conv(c));
+      runner.rtol = runner.atol = 2e-5;
+      if (channels_last) {
+        runner.SetInputLayout(0, {0, 2, 3, 1});
+        runner.SetOutputLayout({0, 2, 3, 1});
+      }
+      RunLayout(runner, GetParam());
+      runner.constants = {1, 2};
+      EXPECT_TRUE(RunLayout(runner, GetParam()) || GetParam() == "given");
+    }
+  }
+}
+
+TEST_P(ConvLayout, RunsMixedLayouts) {
+  StepRunner runner(Conv(kCases[1]));
+  runner.rtol = runner.atol = 2e-5;
+  runner.constants = {1};
+  runner.SetInputLayout(0, {0, 2, 3, 1}, 8);  // a window of wider channels
+  RunLayout(runner, GetParam());
+  runner.SetInputLayout(1, {0, 2, 3, 1});
+  RunLayout(runner, GetParam());
+  runner.SetOutputLayout({0, 1, 3, 2});
+  if (!RunLayout(runner, GetParam())) return;
+  runner.Randomize(3);
+  runner.prepared().Refit();
+  runner.RunAndCompare();
+}
+
+constexpr const char* kTails[] = {
+    "  %y = relu(%0)\n",
+    "  %y = hardswish(%0)\n",
+    "  %y = silu(%0)\n",
+    "  %1 = add(%0, %r)\n  %y = relu(%1)\n",
+    "  %1 = hardsigmoid(%0)\n  %y = mul(%r, %1)\n",
+    "  %1 = mul(%0, %s)\n  %2 = add(%1, %t)\n  %y = hardtanh(%2) {max = 6.0, min = 0.0}\n",
+};
+
+std::string WithTail(const char* tail) {
+  return fmt::format(
+      "graph @conv(%x: f32[1, 16, 6, 7], %w: f32[24, 16, 3, 3], %b: f32[24], "
+      "%r: f32[1, 24, 6, 7], %s: f32[24, 1, 1], %t: f32[1, 24, 1, 1]) {{\n"
+      "  %0 = conv(%x, %w, %b) {{stride = [1, 1], padding = [1, 1], dilation = [1, 1], groups = 1, "
+      "transposed = false, output_padding = [0, 0]}}\n{}  return %y\n}}",
+      tail);
+}
+
+TEST_P(ConvLayout, RunsPostOps) {
+  for (const char* tail : kTails) {
+    SCOPED_TRACE(tail);
+    StepRunner runner(WithTail(tail));
+    runner.rtol = runner.atol = 2e-5;
+    runner.constants = {1, 2, 4, 5};
+    for (bool channels_last : {true, false}) {
+      if (channels_last) {
+        for (int i : {0, 3}) runner.SetInputLayout(i, {0, 2, 3, 1});
+        runner.SetOutputLayout({0, 2, 3, 1});
+      } else {
+        runner.SetInputLayout(3, {0, 1, 2, 3});  // a residual that lies otherwise
+      }
+      RunLayout(runner, GetParam());
+    }
+  }
+}
+
+TEST_P(ConvLayout, KeepsNonFiniteNumbers) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  for (const char* tail : kTails) {
+    for (float value : {std::numeric_limits<float>::quiet_NaN(), kInf, -kInf}) {
+      SCOPED_TRACE(fmt::format("{} of {}", tail, value));
+      StepRunner runner(WithTail(tail));
+      runner.rtol = runner.atol = 2e-5;
+      runner.constants = {1, 2, 4, 5};
+      runner.SetInput(1, 0.125f);
+      runner.SetElement(0, 5, value);
+      RunLayout(runner, GetParam());
+    }
+  }
+}
+
+TEST(ConvTest, RunsEverySampleOfTheRow) {
+  for (const SampleCase& sample : ExpandSamples(GetOp("conv"))) {
+    Graph graph = MakeSampleGraph(sample);
+    SCOPED_TRACE(PrintGraph(graph));
+    StepRunner runner(PrintGraph(graph));
+    if (sample.dtype == DType::kBFloat16) runner.rtol = 1e-2;
+    if (sample.dtype == DType::kFloat16) runner.rtol = 2e-3;
+    ASSERT_TRUE(runner.Load(PrepareConv));
+    runner.RunAndCompare();
+  }
+}
+
+}  // namespace
+}  // namespace stator
