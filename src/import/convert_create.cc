@@ -84,6 +84,7 @@ constexpr Converter kRows[] = {
     {"aten.zeros.default", ConvertFull, "0"},
     {"aten.ones.default", ConvertFull, "1"},
     {"aten.empty.memory_format", ConvertFull, "0"},
+    {"aten.empty_permuted.default", ConvertFull, "0"},
     {"aten.new_full.default", ConvertFull},
     {"aten.new_zeros.default", ConvertFull, "0"},
     {"aten.new_ones.default", ConvertFull, "1"},

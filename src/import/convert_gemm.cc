@@ -32,6 +32,12 @@ Values ConvertMatmul(Conversion& c, std::string_view second) {
   return {Matmul(c, c.Tensor("self"), c.Tensor(second))};
 }
 
+Values ConvertOuter(Conversion& c, std::string_view) {
+  Operand factors[] = {{.value = c.Unsqueeze(c.Tensor("self"), 1), .scalar = {}},
+                       {.value = c.Tensor("vec2"), .scalar = {}}};
+  return {AddPromoted(c, "mul", factors, ResultType(c, factors))};
+}
+
 // beta * self + alpha * (a @ b); with beta = 0 self is not read, so its NaN does not spread.
 Values ConvertAddMatmul(Conversion& c, std::string_view operands) {
   size_t comma = operands.find(',');
@@ -120,6 +126,7 @@ constexpr Converter kRows[] = {
     {"aten.dot.default", ConvertMatmul, "tensor"},
     {"aten.matmul.default", ConvertMatmul, "other"},
     {"aten.linalg_matmul.default", ConvertMatmul, "other"},
+    {"aten.outer.default", ConvertOuter},
     {"aten.addmm.default", ConvertAddMatmul, "mat1,mat2"},
     {"aten.baddbmm.default", ConvertAddMatmul, "batch1,batch2"},
     {"aten.addmv.default", ConvertAddMatmul, "mat,vec"},

@@ -91,6 +91,18 @@ Values ConvertIndexPut(Conversion& c, std::string_view) {
   return {WriteSlices(c, self, dim, index, values)};
 }
 
+// index_fill: the slices at index[N] become one value.
+Values ConvertIndexFill(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), index = c.Tensor("index");
+  c.Require(c.type(self).rank() > 0 && c.type(index).rank() == 1, "index_fill of a number");
+  int dim = c.DimIndex("dim", c.type(self).rank());
+  DType dtype = c.type(self).dtype;
+  ValueId value = c.IsTensor("value") ? c.Cast(c.Tensor("value"), dtype)
+                                      : c.Literal(dtype, c.GetScalar("value"));
+  index = WrapIndices(c, index, c.type(self).dims.at(dim));
+  return {WriteSlices(c, self, dim, index, value)};
+}
+
 Values ConvertIndexCopy(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self"), index = c.Tensor("index"), source = c.Tensor("source");
   c.Require(c.type(self).rank() > 0 && c.type(index).rank() == 1 &&
@@ -126,14 +138,19 @@ ValueId ReplaceRange(Conversion& c, ValueId self, int dim, const Dim& start, con
 Values ConvertSliceScatter(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self"), source = c.Tensor("src");
   int dim = c.DimIndex("dim", c.type(self).rank(), 0);
-  c.Require(c.Int("step", 1) == 1, "slice_scatter with a step");
-  const Dim size = c.type(self).dims.at(dim);
+  int64_t step = c.Int("step", 1);
+  const Dim size = c.type(self).dims.at(dim), length = c.type(source).dims.at(dim);
   Dim start = c.Bound("start", 0);
-  c.Require(start.is_static() && size.is_static(), "slice_scatter at a symbolic place");
+  c.Require(start.is_static() && size.is_static() && step > 0, "slice_scatter at a symbolic place");
   int64_t first = start.value() < 0 ? start.value() + size.value() : start.value();
   first = std::clamp<int64_t>(first, 0, size.value());
-  Dim end = Dim(first) + c.type(source).dims.at(dim);
-  return {ReplaceRange(c, self, dim, first, end, source)};
+  if (step == 1) return {ReplaceRange(c, self, dim, first, Dim(first) + length, source)};
+  ValueId index = c.Add("arange", {},
+                        {{"dtype", DType::kInt64},
+                         {"start", static_cast<double>(first)},
+                         {"step", static_cast<double>(step)},
+                         {"size", length}});
+  return {WriteSlices(c, self, dim, index, c.Cast(source, c.type(self).dtype))};
 }
 
 Values ConvertSelectScatter(Conversion& c, std::string_view) {
@@ -166,6 +183,18 @@ Values ConvertStack(Conversion& c, std::string_view) {
     parts.push_back(c.Unsqueeze(c.Cast(part, c.output_type().dtype), dim));
   }
   return {c.Add("concat", std::move(parts), {{"dim", Dim(dim)}})};
+}
+
+// meshgrid: each tensor along a dim of its own.
+Values ConvertMeshgrid(Conversion& c, std::string_view) {
+  Values results = c.Tensors("tensors");
+  c.Require(c.String("indexing", "ij") == "ij", "meshgrid with indexing other than \"ij\"");
+  for (size_t i = 0; i < results.size(); ++i) {
+    Dims column(results.size(), Dim(1));
+    column[i] = c.type(results[i]).num_elements();
+    results[i] = c.Expand(c.Reshape(results[i], column), c.output_type(static_cast<int>(i)).dims);
+  }
+  return results;
 }
 
 // ---- repeats
@@ -242,6 +271,8 @@ constexpr Converter kRows[] = {
     {"aten.index_put.default", ConvertIndexPut},
     {"aten._unsafe_index_put.default", ConvertIndexPut},
     {"aten.index_copy.default", ConvertIndexCopy},
+    {"aten.index_fill.int_Scalar", ConvertIndexFill},
+    {"aten.index_fill.int_Tensor", ConvertIndexFill},
     {"aten.scatter.src", ConvertScatter},
     {"aten.scatter.value", ConvertScatter},
     {"aten.slice_scatter.default", ConvertSliceScatter},
@@ -250,6 +281,8 @@ constexpr Converter kRows[] = {
     {"aten.concat.default", ConvertConcat},
     {"aten.concatenate.default", ConvertConcat},
     {"aten.stack.default", ConvertStack},
+    {"aten.meshgrid.default", ConvertMeshgrid},
+    {"aten.meshgrid.indexing", ConvertMeshgrid},
     {"aten.repeat.default", ConvertRepeat, "repeats"},
     {"aten.tile.default", ConvertRepeat, "dims"},
     {"aten.repeat_interleave.self_int", ConvertRepeatInterleave},

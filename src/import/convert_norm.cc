@@ -67,6 +67,16 @@ Values ConvertBatchNorm(Conversion& c, std::string_view training) {
   return FirstOf(c, AddBatchNorm(c));
 }
 
+// batch_norm by the statistics of the batch itself. With one sample they are those of each channel.
+Values ConvertBatchNormOfBatch(Conversion& c, std::string_view) {
+  ValueId input = c.Tensor("input");
+  const Dims& dims = c.type(input).dims;
+  c.Require(dims.size() >= 2 && dims[0] == Dim(1) && dims[1].is_static(),
+            "batch_norm by the statistics of a batch of several samples");
+  return FirstOf(c, AddNorm(c, "group_norm", {input, c.FindTensor("weight"), c.FindTensor("bias")},
+                            {{"groups", dims[1]}, {"eps", c.Float("eps", 1e-5)}}));
+}
+
 // Each channel of each sample is a group of its own.
 Values ConvertInstanceNorm(Conversion& c, std::string_view) {
   if (!c.Bool("use_input_stats")) return {AddBatchNorm(c)};
@@ -89,6 +99,7 @@ constexpr Converter kRows[] = {
     {"aten.batch_norm.default", ConvertBatchNorm, "training"},
     {"aten.native_batch_norm.default", ConvertBatchNorm, "training"},
     {"aten._native_batch_norm_legit.default", ConvertBatchNorm, "training"},
+    {"aten._native_batch_norm_legit.no_stats", ConvertBatchNormOfBatch},
     {"aten.cudnn_batch_norm.default", ConvertBatchNorm, "training"},
     {"aten._native_batch_norm_legit_no_training.default", ConvertBatchNorm},
     {"aten._batch_norm_no_update.default", ConvertBatchNorm},

@@ -169,6 +169,19 @@ Values ConvertThreshold(Conversion& c, std::string_view) {
   return {c.Add("where", {below, c.Literal(dtype, c.GetScalar("value")), self})};
 }
 
+// Zero within lambd of zero; beyond, hard keeps the element and soft moves it towards zero.
+Values ConvertShrink(Conversion& c, std::string_view op) {
+  ValueId self = c.Tensor("self");
+  DType dtype = c.type(self).dtype;
+  ValueId lambd = c.Literal(dtype, c.Float("lambd", 0.5));
+  ValueId within = c.Add("le", {c.Add("abs", {self}), lambd});
+  ValueId beyond = self;
+  if (op == "soft") {
+    beyond = c.Add("sub", {self, c.Add("mul", {c.Add("sign", {self}), lambd})});
+  }
+  return {c.Add("where", {within, c.Literal(dtype, 0), beyond})};
+}
+
 Values ConvertGlu(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self");
   int dim = c.DimIndex("dim", c.type(self).rank(), -1);
@@ -362,6 +375,8 @@ constexpr Converter kRows[] = {
     {"aten.celu.default", ConvertElu, "celu"},
     {"aten.gelu.default", ConvertGelu},
     {"aten.threshold.default", ConvertThreshold},
+    {"aten.hardshrink.default", ConvertShrink, "hard"},
+    {"aten.softshrink.default", ConvertShrink, "soft"},
     {"aten.glu.default", ConvertGlu},
     {"aten.prelu.default", ConvertPrelu, "prelu"},
     {"aten._prelu_kernel.default", ConvertPrelu},

@@ -1,5 +1,6 @@
 // Converters of views, copies and casts: what changes where elements lie, or their dtype.
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <set>
 
@@ -240,24 +241,57 @@ Values ConvertDropout(Conversion& c, std::string_view) {
   return {c.Tensor(c.Has("input") ? "input" : "self"), ValueId{}};  // dropout_ names it self
 }
 
-// pixel_shuffle: channels C*r*r of r*r sub-pixels become an image r times as large, and back.
+// The dims before the last three, then `dims`.
+Dims WithBatch(const Conversion& c, ValueId image, std::initializer_list<Dim> dims) {
+  Dims result(c.type(image).dims.begin(), c.type(image).dims.end() - 3);
+  result.insert(result.end(), dims);
+  return result;
+}
+
+// `image` seen as [batch..., five dims], whose five dims change places.
+ValueId PermuteFive(Conversion& c, ValueId image, const std::array<int, 5>& perm) {
+  int rank = c.type(image).rank();
+  std::vector<int> full = IdentityPerm(rank);
+  for (int i = 0; i < 5; ++i) full[rank - 5 + i] = rank - 5 + perm[i];
+  return c.Permute(image, full);
+}
+
+// pixel_shuffle: channels C*r*r of r*r sub-pixels become an image r times as large.
 Values ConvertPixelShuffle(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self");
-  int64_t r = c.Int("upscale_factor");
-  Dims dims = c.type(self).dims;
-  int rank = c.type(self).rank();
-  c.Require(rank >= 3 && r > 0, "pixel_shuffle of a rank below 3");
-  Dim channels = FloorDiv(dims[rank - 3], r * r), height = dims[rank - 2], width = dims[rank - 1];
-  Dims batch(dims.begin(), dims.end() - 3);
-  Dims split = batch;
-  split.insert(split.end(), {channels, Dim(r), Dim(r), height, width});
-  int b = rank - 3;
-  std::vector<int> perm = IdentityPerm(rank + 2);
-  std::copy_n(std::initializer_list<int>{b, b + 3, b + 1, b + 4, b + 2}.begin(), 5,
-              perm.begin() + b);
-  Dims merged = batch;
-  merged.insert(merged.end(), {channels, height * Dim(r), width * Dim(r)});
-  return {c.Reshape(c.Permute(c.Reshape(self, split), perm), merged)};
+  Dim r = c.Int("upscale_factor");
+  const Dims& dims = c.type(self).dims;
+  c.Require(dims.size() >= 3 && r.value() > 0, "pixel_shuffle of a rank below 3");
+  const Dim height = dims.end()[-2], width = dims.end()[-1];
+  Dim channels = FloorDiv(dims.end()[-3], r * r);
+  ValueId split = c.Reshape(self, WithBatch(c, self, {channels, r, r, height, width}));
+  return {c.Reshape(PermuteFive(c, split, {0, 3, 1, 4, 2}),
+                    WithBatch(c, self, {channels, height * r, width * r}))};
+}
+
+// The inverse: r*r sub-pixels become channels.
+Values ConvertPixelUnshuffle(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  Dim r = c.Int("downscale_factor");
+  const Dims& dims = c.type(self).dims;
+  c.Require(dims.size() >= 3 && r.value() > 0, "pixel_unshuffle of a rank below 3");
+  const Dim channels = dims.end()[-3];
+  Dim height = FloorDiv(dims.end()[-2], r), width = FloorDiv(dims.end()[-1], r);
+  ValueId split = c.Reshape(self, WithBatch(c, self, {channels, height, r, width, r}));
+  return {c.Reshape(PermuteFive(c, split, {0, 2, 4, 1, 3}),
+                    WithBatch(c, self, {channels * r * r, height, width}))};
+}
+
+// channel_shuffle: channels [groups, C / groups] become [C / groups, groups].
+Values ConvertChannelShuffle(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  Dim groups = c.Int("groups");
+  const Dims dims = c.type(self).dims;
+  c.Require(dims.size() >= 3 && groups.value() > 0, "channel_shuffle of a rank below 3");
+  Dims split = dims;
+  split[1] = FloorDiv(dims[1], groups);
+  split.insert(split.begin() + 1, groups);
+  return {c.Reshape(c.Transpose(c.Reshape(self, split), 1, 2), dims)};
 }
 
 Values ConvertBroadcastTensors(Conversion& c, std::string_view) {
@@ -334,6 +368,8 @@ constexpr Converter kRows[] = {
     {"aten.feature_alpha_dropout.default", ConvertDropout, "", Alias::kView},
     {"aten.native_dropout.default", ConvertDropout},
     {"aten.pixel_shuffle.default", ConvertPixelShuffle},
+    {"aten.pixel_unshuffle.default", ConvertPixelUnshuffle},
+    {"aten.channel_shuffle.default", ConvertChannelShuffle},
     // What shares memory in ways that no op of ours can follow.
     {"aten.as_strided.default", nullptr, "as_strided reads memory, not dims", Alias::kUnknown},
     {"aten.unfold.default", nullptr, "windows of a tensor overlap", Alias::kUnknown},
