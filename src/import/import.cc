@@ -389,7 +389,22 @@ class Importer {
       imported.opaque = true;
       values = AddOpaque(node, origin, tensors, outputs, functional, reason);
     }
-    BindOutputs(node, origin, outputs, values, converter, in_place, imported);
+    if (in_place && !outputs.empty()) {
+      BindInPlace(node, origin, outputs, values, converter, imported);
+    } else {
+      BindOutputs(node, outputs, values, converter, imported);
+    }
+  }
+
+  // The first tensor argument, which views and in-place ops refer to; empty when there is none.
+  static std::string FindBase(const schema::Node& node) {
+    std::string base;
+    for (const schema::NamedArgument& input : node.inputs) {
+      ForEachTensor(input.arg, [&](const std::string& name) {
+        if (base.empty()) base = name;
+      });
+    }
+    return base;
   }
 
   // "aten.add_.Tensor" -> "aten.add.Tensor", "aten.__iadd__.Tensor" -> "aten.add.Tensor"; false for
@@ -517,19 +532,10 @@ class Importer {
     return graph_.node(id).outputs;
   }
 
-  void BindOutputs(const schema::Node& node, const Origin& origin,
-                   const std::vector<std::string>& outputs, const std::vector<ValueId>& values,
-                   const Converter* converter, bool in_place, ImportedNode& imported) {
-    std::string base;  // the first tensor argument, which views and in-place ops refer to
-    for (const schema::NamedArgument& input : node.inputs) {
-      ForEachTensor(input.arg, [&](const std::string& name) {
-        if (base.empty()) base = name;
-      });
-    }
-    if (in_place && !base.empty()) {
-      BindInPlace(node, origin, base, outputs, values, imported);
-      return;
-    }
+  void BindOutputs(const schema::Node& node, const std::vector<std::string>& outputs,
+                   const std::vector<ValueId>& values, const Converter* converter,
+                   ImportedNode& imported) {
+    std::string base = FindBase(node);
     for (size_t i = 0; i < outputs.size(); ++i) {
       const std::string& name = outputs[i];
       ValueId value = i < values.size() ? values[i] : ValueId{};
@@ -551,21 +557,26 @@ class Importer {
   }
 
   // foo_(base, ...): the new value is written to base, and the output is another name of it.
-  void BindInPlace(const schema::Node& node, const Origin& origin, const std::string& base,
+  void BindInPlace(const schema::Node& node, const Origin& origin,
                    const std::vector<std::string>& outputs, const std::vector<ValueId>& values,
-                   ImportedNode& imported) {
-    if (outputs.size() != 1) {
+                   const Converter* converter, ImportedNode& imported) {
+    std::string base = FindBase(node);
+    if (outputs.size() != 1 || base.empty()) {
       Fail(ErrorKind::kUnsupported,
-           "node `{}` changes several tensors in place ({}); call program.run_decompositions() "
-           "before saving",
+           "node `{}` ({}) changes other than one tensor in place; call "
+           "program.run_decompositions() before saving",
            origin.ToString(), node.target);
     }
     const std::string& name = outputs[0];
-    const TensorType& before = graph_.type(names_.Read(base, origin));
-    const TensorType& after = graph_.type(values[0]);
-    if (before.dtype != after.dtype || before.rank() != after.rank()) {
-      Fail(ErrorKind::kUnsupported, "node `{}` changes {} in place to {}", origin.ToString(),
-           before.ToString(), after.ToString());
+    ValueId value = names_.Read(base, origin);
+    // t_ and its kin change how memory is seen, not what it holds.
+    bool view = converter != nullptr && converter->alias == Alias::kView && values[0] != value;
+    const TensorType &before = graph_.type(value), &after = graph_.type(values[0]);
+    if (view || before.dtype != after.dtype || before.dims != after.dims) {
+      Fail(ErrorKind::kUnsupported,
+           "node `{}` ({}) changes the type of a tensor in place, from {} to {}; use the op that "
+           "returns a new tensor",
+           origin.ToString(), node.target, before.ToString(), after.ToString());
     }
     names_.Write(base, values[0], origin, index_);
     Bind(name, values[0]);
