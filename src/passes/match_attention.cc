@@ -12,11 +12,9 @@
 // rows without a key (_safe_softmax). Invariant: without that guard, a row that no key is left for
 // is NaN where the attention node gives zeros; such a graph matches only where its mask cannot do
 // that. A literal mask that is a triangle becomes `causal`.
-#include <cmath>
-#include <functional>
 #include <limits>
 
-#include "base/error.h"
+#include "passes/attention_mask.h"
 #include "passes/match.h"
 #include "passes/passes.h"
 
@@ -24,71 +22,6 @@ namespace stator {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// ---- masks
-// The elements of a literal in row-major order.
-std::vector<double> ReadLiteral(const Value& literal) {
-  return DispatchDType(literal.type.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const T* elements = reinterpret_cast<const T*>(literal.data.bytes);
-    return std::vector<double>(elements, elements + literal.data.size / sizeof(T));
-  });
-}
-
-// A mask's literal, seen through expands; else null.
-const Value* FindMaskLiteral(const Graph& graph, ValueId mask) {
-  while (const Node* expand = FindNode(graph, mask, "expand")) mask = expand->inputs[0];
-  const Value& value = graph.value(mask);
-  return value.kind == ValueKind::kLiteral ? &value : nullptr;
-}
-
-bool IsMaskedOut(const Value& mask, double element) {
-  return mask.type.dtype == DType::kBool ? element == 0 : element == -kInfinity;
-}
-
-// Whether each row of the literal leaves a key; an inverted bool hides where it is true.
-bool LeavesKeys(const Value& mask, bool inverted) {
-  std::vector<double> elements = ReadLiteral(mask);
-  size_t width = mask.type.dims.empty() ? 1 : mask.type.dims.back().value();
-  for (size_t row = 0; row + width <= elements.size(); row += width) {
-    bool leaves = false;
-    for (size_t i = 0; i < width; ++i)
-      leaves = leaves || IsMaskedOut(mask, elements[row + i]) == inverted;
-    if (!leaves) return false;
-  }
-  return true;
-}
-
-// Whether no element of a float value is -inf or NaN as far as the graph shows: weights, finite
-// literals chosen by a condition, and sums and products of such with casts of integers and bools.
-bool IsFinite(const Graph& graph, ValueId value, int depth = 8) {
-  if (depth == 0) return false;
-  if (const Value* literal = FindMaskLiteral(graph, value)) {
-    for (double element : ReadLiteral(*literal)) {
-      if (!std::isfinite(element)) return false;
-    }
-    return true;
-  }
-  if (graph.value(value).kind == ValueKind::kWeight) return true;
-  const Node* node = graph.FindProducer(value);
-  if (node == nullptr) return false;
-  if (node->op->Is(kView) || node->op->name == "embedding" || node->op->name == "index") {
-    return IsFinite(graph, node->inputs[0], depth - 1);
-  }
-  if (node->op->name == "where") {
-    return IsFinite(graph, node->inputs[1], depth - 1) &&
-           IsFinite(graph, node->inputs[2], depth - 1);
-  }
-  if (node->op->name == "cast") {
-    DType from = graph.type(node->inputs[0]).dtype;
-    return IsFloat(from) ? IsFinite(graph, node->inputs[0], depth - 1) : true;
-  }
-  if (node->op->name == "mul" || node->op->name == "sub" || node->op->name == "add") {
-    return IsFinite(graph, node->inputs[0], depth - 1) &&
-           IsFinite(graph, node->inputs[1], depth - 1);
-  }
-  return false;
-}
 
 // ---- the pattern
 struct Pattern {
@@ -310,101 +243,7 @@ ValueId MatchProduct(Rewriter& rewriter, const Node& node) {
   return Reshape(rewriter, y, graph.type(node.outputs[0]).dims);
 }
 
-// ---- grouped heads
-// [.., H, S, E] with each head of [.., H / G, S, E] repeated G times in a row, as reshape of expand
-// of [.., H / G, 1, S, E]: the expand; else null.
-const Node* FindRepeat(const Graph& graph, ValueId value) {
-  const Node* reshape = FindNode(graph, value, "reshape");
-  const Node* expand = reshape != nullptr ? FindNode(graph, reshape->inputs[0], "expand") : nullptr;
-  if (expand == nullptr) return nullptr;
-  Dims narrow = graph.type(expand->inputs[0]).dims, wide = graph.type(expand->outputs[0]).dims;
-  size_t rank = graph.type(value).dims.size(), group = rank - 2;
-  if (narrow.size() != rank + 1 || wide.size() != rank + 1 || narrow[group] != Dim(1)) {
-    return nullptr;
-  }
-  Dims merged = wide;
-  merged[group - 1] = merged[group - 1] * wide[group];
-  merged.erase(merged.begin() + group);
-  wide[group] = 1;
-  return wide == narrow && merged == graph.type(value).dims ? expand : nullptr;
-}
-
-// attention(q, repeat(k), repeat(v)) = attention(q, k, v), whose heads q's share in groups
-ValueId GroupHeads(Rewriter& rewriter, const Node& node) {
-  const Graph& graph = rewriter.graph();
-  const Node *k = FindRepeat(graph, node.inputs[1]), *v = FindRepeat(graph, node.inputs[2]);
-  if (k == nullptr || v == nullptr) return {};
-  Dims k_dims = graph.type(k->inputs[0]).dims, v_dims = graph.type(v->inputs[0]).dims;
-  if (k_dims[k_dims.size() - 4] != v_dims[v_dims.size() - 4] || !rewriter.Start()) return {};
-  k_dims.erase(k_dims.end() - 3);
-  v_dims.erase(v_dims.end() - 3);
-  std::vector<ValueId> inputs = node.inputs;
-  inputs[1] = Reshape(rewriter, k->inputs[0], std::move(k_dims));
-  inputs[2] = Reshape(rewriter, v->inputs[0], std::move(v_dims));
-  return rewriter.Add("attention", std::move(inputs), node.attrs);
-}
-
-// ---- masks of attention nodes
-ValueId WithMask(Rewriter& rewriter, const Node& node, ValueId mask, bool causal) {
-  std::vector<ValueId> inputs(node.inputs.begin(), node.inputs.begin() + 3);
-  if (mask.valid()) inputs.push_back(mask);
-  return rewriter.Add("attention", std::move(inputs),
-                      {{"causal", causal}, {"scale", node.attrs.GetFloat("scale")}});
-}
-
-ValueId FindMask(const Node& node) { return node.inputs.size() > 3 ? node.inputs[3] : ValueId{}; }
-
-// A mask that keys are added to as where(seen, 0, -inf) is `seen`, and its expands are free.
-ValueId UnwrapMask(Rewriter& rewriter, const Node& node) {
-  const Graph& graph = rewriter.graph();
-  ValueId mask = FindMask(node);
-  if (const Node* expand = FindNode(graph, mask, "expand")) {
-    return rewriter.Start() ? WithMask(rewriter, node, expand->inputs[0], false) : ValueId{};
-  }
-  const Node* where = FindNode(graph, mask, "where");
-  bool matches = where != nullptr && IsScalar(graph, where->inputs[1], 0) &&
-                 IsScalar(graph, where->inputs[2], -kInfinity);
-  return matches && rewriter.Start() ? WithMask(rewriter, node, where->inputs[0], false)
-                                     : ValueId{};
-}
-
-// Whether the literal, of a mask's dims, hides just the keys for which `hidden(query, key)`, and
-// adds nothing to the others.
-bool HidesJust(const Value& mask, const std::function<bool(int64_t, int64_t)>& hidden) {
-  const Dims& dims = mask.type.dims;
-  int64_t keys = dims.empty() ? 1 : dims.back().value();
-  int64_t queries = dims.size() < 2 ? 1 : dims.end()[-2].value();
-  std::vector<double> elements = ReadLiteral(mask);
-  for (int64_t i = 0; i < static_cast<int64_t>(elements.size()); ++i) {
-    bool is_hidden = IsMaskedOut(mask, elements[i]);
-    if (is_hidden != hidden(i / keys % queries, i % keys)) return false;
-    if (!is_hidden && mask.type.dtype != DType::kBool && elements[i] != 0) return false;
-  }
-  return true;
-}
-
-// A literal mask that hides nothing is dropped; one that hides the future is `causal`.
-ValueId MaskToCausal(Rewriter& rewriter, const Node& node) {
-  const Graph& graph = rewriter.graph();
-  ValueId mask = FindMask(node);
-  const Value* literal = mask.valid() ? FindMaskLiteral(graph, mask) : nullptr;
-  if (literal == nullptr) return {};
-  if (HidesJust(*literal, [](int64_t, int64_t) { return false; })) {
-    return rewriter.Start() ? WithMask(rewriter, node, {}, false) : ValueId{};
-  }
-  const Dims &q = graph.type(node.inputs[0]).dims, &k = graph.type(node.inputs[1]).dims;
-  const Dims& dims = literal->type.dims;
-  bool whole = dims.size() >= 2 && dims.back() == k.end()[-2] && dims.end()[-2] == q.end()[-2];
-  bool matches = whole && HidesJust(*literal, [](int64_t i, int64_t j) { return j > i; });
-  return matches && rewriter.Start() ? WithMask(rewriter, node, {}, true) : ValueId{};
-}
-
-constexpr Rule kRules[] = {
-    {"matmul", MatchProduct},
-    {"attention", GroupHeads},
-    {"attention", UnwrapMask},
-    {"attention", MaskToCausal},
-};
+constexpr Rule kRules[] = {{"matmul", MatchProduct}};
 
 }  // namespace
 

@@ -16,6 +16,7 @@ bool MatchActivations(Rewriter& rewriter);
 bool MatchNorms(Rewriter& rewriter);
 bool FoldBatchNorm(Rewriter& rewriter);
 bool MatchAttention(Rewriter& rewriter);
+bool SimplifyAttention(Rewriter& rewriter);
 bool FlattenMatmuls(Rewriter& rewriter);
 bool MergeMatmuls(Rewriter& rewriter);
 bool AssignLayout(Rewriter& rewriter);

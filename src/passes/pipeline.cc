@@ -29,6 +29,8 @@ constexpr Pass kFoldBatchNorm{"fold_batch_norm",
                               "scales and shifts behind a convolution go into it", FoldBatchNorm};
 constexpr Pass kMatchAttention{"match_attention", "spelled-out attention becomes one node",
                                MatchAttention};
+constexpr Pass kSimplifyAttention{
+    "simplify_attention", "literal masks become causal, repeated heads groups", SimplifyAttention};
 constexpr Pass kFlattenMatmuls{"flatten_matmuls", "products with one matrix get two dims",
                                FlattenMatmuls};
 constexpr Pass kSinkViews{"sink_views", "views move behind pointwise nodes and cancel", SinkViews};
@@ -53,9 +55,9 @@ constexpr Pass kPipeline[] = {
     kFoldBatchNorm,
     // Before flatten_matmuls, which takes the batch dims away.
     kMatchAttention,
-    // An inverted literal mask is a literal now, and may be causal.
+    // Before simplify_attention: a mask that was inverted is a literal again, and may be causal.
     kFoldLiterals,
-    kMatchAttention,
+    kSimplifyAttention,
     // Before sink_views, which moves the reshapes that this makes out of the epilogues.
     kFlattenMatmuls,
     kSinkViews,
@@ -76,8 +78,9 @@ PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
   Rewriter rewriter(graph, &fuel);
   auto start = std::chrono::steady_clock::now();
   try {
-    pass.fn(rewriter);
-    if (rewriter.changed()) VerifyGraph(graph);
+    bool changed = pass.fn(rewriter);
+    STATOR_CHECK(changed == rewriter.changed(), "it says wrongly whether it changed the graph");
+    if (changed) VerifyGraph(graph);
   } catch (const Error& error) {
     throw Error(error.kind(), fmt::format("pass {}: {}", pass.name, error.message()), error.node(),
                 error.where());
