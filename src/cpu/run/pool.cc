@@ -91,6 +91,25 @@ void FillAdaptive(PoolShape& shape) {
   }
 }
 
+// Takes spatial dims that lie densely, and that the only window covers whole, as one along the
+// width.
+void MergeWholeDims(PoolShape& shape) {
+  auto is_whole = [&](int i) {
+    return shape.windows[i].size() == 1 && shape.windows[i][0].count == shape.x.dims[i];
+  };
+  for (int i : {1, 0}) {
+    bool dense = shape.x.strides[i] == shape.x.dims[2] * shape.x.strides[2];
+    if (shape.x.dims[i] == 1 || !is_whole(i) || !is_whole(2) || !dense) continue;
+    if (shape.step[i] != 1 || shape.step[2] != 1) continue;
+    shape.x.dims[2] *= shape.x.dims[i];
+    shape.x.dims[i] = 1;
+    shape.windows[2][0].count = shape.x.dims[2];
+    shape.windows[2][0].extent *= shape.windows[i][0].extent;
+    shape.windows[i][0] = {.first = 0, .count = 1, .extent = 1};
+    shape.width_padding = shape.width_count = 0;
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<PreparedStep> PreparePool(const StepSite& site) {
@@ -106,6 +125,7 @@ std::unique_ptr<PreparedStep> PreparePool(const StepSite& site) {
   } else {
     FillSliding(one->node->attrs, shape);
   }
+  MergeWholeDims(shape);
   return std::make_unique<PoolStep>(std::move(shape));
 }
 

@@ -81,21 +81,20 @@ class Pool {
   // One row of output positions (n, depth, height), channels [channel, channel + channels).
   template <class Op>
   void RunChannels(int64_t n, int64_t depth, int64_t height, int64_t channel, int64_t channels) {
-    const PoolWindow &d = shape_.windows[0][depth], &h = shape_.windows[1][height];
+    bool in_place = shape_.dtype == DType::kFloat32 && shape_.x.inner_stride == 1;
     for (int64_t w = 0; w < shape_.y.dims[2]; ++w) {
-      const PoolWindow& window = shape_.windows[2][w];
-      std::fill(row_, row_ + channels, Op::kIdentity);
-      for (int64_t i = 0; i < d.count; ++i) {
-        for (int64_t j = 0; j < h.count; ++j) {
-          for (int64_t k = 0; k < window.count; ++k) {
-            Triple at = {d.first + i * shape_.step[0], h.first + j * shape_.step[1],
-                         window.first + k * shape_.step[2]};
-            const std::byte* from = x_ + shape_.x.OffsetOf(n, channel, at) * size_;
-            Combine<Op>(Get(from, shape_.x.inner_stride, channels), channels, row_);
-          }
-        }
+      const PoolWindow* window[] = {&shape_.windows[0][depth], &shape_.windows[1][height],
+                                    &shape_.windows[2][w]};
+      if (in_place) {
+        ReduceInPlace<Op>(n, channel, channels, window);
+      } else {
+        std::fill(row_, row_ + channels, Op::kIdentity);
+        ForEachInput(n, channel, window, [&](const std::byte* from) {
+          load_(buffer_, from, shape_.x.inner_stride, channels);
+          Combine<Op>(buffer_, channels, row_);
+        });
       }
-      if (!shape_.is_max) DivideBy(Divisor(d, h, window), channels, row_);
+      if (!shape_.is_max) DivideBy(Divisor(*window[0], *window[1], *window[2]), channels, row_);
       store_(y_ + shape_.y.OffsetOf(n, channel, {depth, height, w}) * size_, row_,
              shape_.y.inner_stride, channels);
     }
@@ -129,6 +128,46 @@ class Pool {
   }
 
  private:
+  // Calls fn(the channels of an input position) for each position of the window.
+  template <typename Fn>
+  HWY_INLINE void ForEachInput(int64_t n, int64_t channel, const PoolWindow* const (&window)[3],
+                               Fn&& fn) const {
+    const auto& [d, h, w] = window;
+    for (int64_t i = 0; i < d->count; ++i) {
+      for (int64_t j = 0; j < h->count; ++j) {
+        Triple at = {d->first + i * shape_.step[0], h->first + j * shape_.step[1], w->first};
+        const std::byte* from = x_ + shape_.x.OffsetOf(n, channel, at) * size_;
+        int64_t next = shape_.step[2] * shape_.x.strides[2] * size_;
+        for (int64_t k = 0; k < w->count; ++k, from += next) fn(from);
+      }
+    }
+  }
+
+  // row_ = Op over the window, for floats that lie densely: sums stay in registers.
+  template <class Op>
+  void ReduceInPlace(int64_t n, int64_t channel, int64_t channels,
+                     const PoolWindow* const (&window)[3]) {
+    constexpr int64_t kBlock = 4;
+    int64_t c = 0;
+    for (; c + kBlock * kWidth <= channels; c += kBlock * kWidth) {
+      F sums[kBlock];
+      for (F& sum : sums) sum = Op::kIdentity;
+      ForEachInput(n, channel + c, window, [&](const std::byte* from) HWY_ATTR {
+        const float* x = reinterpret_cast<const float*>(from);
+        for (int v = 0; v < kBlock; ++v) sums[v] = Op::Call(sums[v], Load(x + v * kWidth));
+      });
+      for (int v = 0; v < kBlock; ++v) Store(sums[v], row_ + c + v * kWidth);
+    }
+    for (; c < channels; c += kWidth) {
+      int64_t left = std::min(kWidth, channels - c);
+      F sum = Op::kIdentity;
+      ForEachInput(n, channel + c, window, [&](const std::byte* from) HWY_ATTR {
+        sum = Op::Call(sum, LoadFirst(reinterpret_cast<const float*>(from), left));
+      });
+      StoreFirst(sum, row_ + c, left);
+    }
+  }
+
   // Elements of row_ that windows along the width may take.
   static int64_t PaddedWidth(const PoolShape& shape) {
     int64_t reach = (shape.y.dims[2] - 1) * shape.width_stride + shape.width_count * shape.step[2];
@@ -164,10 +203,24 @@ class Pool {
     for (; w < outputs; ++w) {
       const PoolWindow& window = shape_.windows[2][w];
       const float* from = row_ + shape_.width_padding + window.first;
-      float sum = Op::kIdentity;
-      for (int64_t k = 0; k < window.count; ++k) sum = Op::Call(sum, from[k * shape_.step[2]]);
-      buffer_[w] = sum;
+      buffer_[w] = ReduceRun<Op>(from, window.count);
     }
+  }
+
+  // Op over from[0], from[step], ..., `count` elements.
+  template <class Op>
+  float ReduceRun(const float* from, int64_t count) const {
+    int64_t k = 0, step = shape_.step[2];
+    float sum = Op::kIdentity;
+    if (step == 1 && count >= 2 * kWidth) {
+      F sums = Op::kIdentity;
+      for (; k + kWidth <= count; k += kWidth) sums = Op::Call(sums, Load(from + k));
+      HWY_ALIGN float lanes[kLanes];
+      Store(sums, lanes);
+      for (float lane : lanes) sum = Op::Call(sum, lane);
+    }
+    for (; k < count; ++k) sum = Op::Call(sum, from[k * step]);
+    return sum;
   }
 
   // from[0], from[2], ...
