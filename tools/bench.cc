@@ -18,21 +18,11 @@ struct Args {
   bool profile = false;
 };
 
-// Sizes for a dynamic plan: the least of each range that is at least 2.
-SymbolValues ChooseSymbols(const Plan& plan) {
-  SymbolValues symbols;
-  for (const SymbolRange& symbol : plan.symbols) {
-    symbols[symbol.name] = std::clamp<int64_t>(2, symbol.min, symbol.max);
-  }
-  return symbols;
-}
-
 std::vector<HostTensor> MakeRandomInputs(const Plan& plan) {
-  SymbolValues symbols = ChooseSymbols(plan);
+  SymbolValues symbols = ChooseSymbols(plan.symbols);
   std::vector<HostTensor> inputs;
   for (const PlanPort& port : plan.inputs) {
-    inputs.push_back(MakeHostTensor(port.dtype, EvalDims(port.dims, symbols)));
-    FillRandom(inputs.back().ref, inputs.size());
+    inputs.push_back(MakeRandom(port.dtype, port.dims, symbols, inputs.size()));
   }
   return inputs;
 }
@@ -40,9 +30,8 @@ std::vector<HostTensor> MakeRandomInputs(const Plan& plan) {
 void FillMissingWeights(Plan& plan) {
   for (PlanWeight& weight : plan.weights) {
     if (weight.data.bytes != nullptr) continue;
-    HostTensor tensor = MakeHostTensor(weight.dtype, weight.dims);
-    FillRandom(tensor.ref, 0);
-    weight.data = MakeConstantData(std::move(tensor.storage));
+    Dims dims(weight.dims.begin(), weight.dims.end());
+    weight.data = MakeConstantData(MakeRandom(weight.dtype, dims, {}, 0).storage);
   }
 }
 

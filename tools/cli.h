@@ -14,6 +14,7 @@ void AddOpt(CLI::App& app);
 void AddRun(CLI::App& app);
 void AddBench(CLI::App& app);
 void AddInspect(CLI::App& app);
+void AddReduce(CLI::App& app);
 void AddTables(CLI::App& app);  // ops, passes, knobs
 
 }  // namespace stator

@@ -28,7 +28,7 @@ void RunCompile(const CompileArgs& args) {
     if (args.output.empty()) {
       fmt::print("{}", text);
     } else {
-      WriteFile(args.output, std::as_bytes(std::span(text)));
+      WriteText(args.output, text);
     }
     return;
   }

@@ -33,6 +33,10 @@ std::string ReadText(const std::string& path) {
   return {reinterpret_cast<const char*>(file->bytes.data()), file->bytes.size()};
 }
 
+void WriteText(const std::string& path, std::string_view text) {
+  WriteFile(path, std::as_bytes(std::span(text)));
+}
+
 Graph ReadModel(const std::string& path) {
   if (path.ends_with(".pt2")) return GraphOfArchive(path);
   if (!path.ends_with(".ir")) {

@@ -3,14 +3,16 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "ir/graph.h"
 #include "plan/plan.h"
 
 namespace stator {
 
-// The whole text of a file; raises InvalidArgument.
+// The whole text of a file; raises InvalidArgument, as writing does.
 std::string ReadText(const std::string& path);
+void WriteText(const std::string& path, std::string_view text);
 
 // The graph of a .pt2 archive or of a .ir text. Raises Unsupported for a program that does more
 // than map tensors to tensors (changes its buffers or inputs, returns sizes): its caller must run

@@ -53,19 +53,30 @@ std::vector<TensorRef> Refs(std::span<const HostTensor> tensors) {
   return refs;
 }
 
-void FillRandom(const TensorRef& tensor, uint64_t seed) {
+HostTensor MakeRandom(DType dtype, const Dims& dims, const SymbolValues& symbols, uint64_t seed) {
+  HostTensor tensor = MakeHostTensor(dtype, EvalDims(dims, symbols));
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal;
-  DispatchDType(tensor.dtype, [&](auto zero) {
+  DispatchDType(dtype, [&](auto zero) {
     using T = decltype(zero);
-    ForEachOffset<1>(tensor.dims, {tensor.strides}, [&](const auto& at) {
+    T* data = Data<T>(tensor.ref);
+    std::generate_n(data, tensor.ref.num_elements(), [&] {
       if constexpr (scalar::kIsFloatElement<T>) {
-        Data<T>(tensor)[at[0]] = scalar::CastTo<T>(normal(random));
+        return scalar::CastTo<T>(normal(random));
       } else {
-        Data<T>(tensor)[at[0]] = static_cast<T>(random() % 2);
+        return static_cast<T>(random() % 2);
       }
     });
   });
+  return tensor;
+}
+
+SymbolValues ChooseSymbols(std::span<const SymbolRange> symbols) {
+  SymbolValues values;
+  for (const SymbolRange& symbol : symbols) {
+    values[symbol.name] = std::clamp<int64_t>(2, symbol.min, symbol.max);
+  }
+  return values;
 }
 
 }  // namespace stator

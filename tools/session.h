@@ -33,6 +33,8 @@ class Session {
 std::vector<TensorRef> Refs(std::span<const HostTensor> tensors);
 
 // Normal numbers for floats; 0 and 1 for integers, which are indices within any table.
-void FillRandom(const TensorRef& tensor, uint64_t seed);
+HostTensor MakeRandom(DType dtype, const Dims& dims, const SymbolValues& symbols, uint64_t seed);
+// Sizes to try a dynamic graph with: the least of each range that is at least 2.
+SymbolValues ChooseSymbols(std::span<const SymbolRange> symbols);
 
 }  // namespace stator

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   stator::AddInspect(app);
   stator::AddBench(app);
   stator::AddOpt(app);
+  stator::AddReduce(app);
   stator::AddTables(app);
   try {
     app.parse(argc, argv);
