@@ -61,6 +61,8 @@ struct Dim::Polynomial {
 
 namespace {
 
+constexpr size_t kMaxTerms = 256;
+
 int64_t FloorDivInt(int64_t lhs, int64_t rhs) {
   if (rhs == 0) Fail(ErrorKind::kInvalidArgument, "a size is divided by zero");
   int64_t quotient = lhs / rhs;
@@ -89,6 +91,9 @@ Dim::Polynomial Dim::AsPolynomial() const {
 
 Dim Dim::FromPolynomial(Polynomial polynomial) {
   if (polynomial.terms.empty()) return Dim(polynomial.constant);
+  if (polynomial.terms.size() > kMaxTerms) {  // a short product of sums may have very many
+    Fail(ErrorKind::kInvalidArgument, "a size of more than {} terms", kMaxTerms);
+  }
   Dim dim;
   dim.polynomial_ = std::make_shared<const Polynomial>(std::move(polynomial));
   return dim;

@@ -94,10 +94,11 @@ PartitionOptions MakePartitionOptions(const CompileOptions& options) {
           .find_reason = FindReasonOnCpu};
 }
 
+// Unique: the values' own names are identifiers, as FX names are.
 std::string NameOf(const Graph& graph, ValueId id) {
   const Value& value = graph.value(id);
   if (value.kind == ValueKind::kWeight) return "weight:" + value.name;
-  return value.name.empty() ? fmt::format("v{}", id.index) : value.name;
+  return value.name.empty() ? fmt::format("%{}", id.index) : value.name;
 }
 
 // FX names of a segment's nodes, in order, once each.

@@ -344,9 +344,10 @@ class Parser {
 
   // "[1, 2]"; one element fills the tensor.
   std::vector<std::byte> ListedBytes(const TensorType& type) {
-    constexpr size_t kMaxBytes = size_t{1} << 26;
+    constexpr size_t kMaxBytes = size_t{1} << 26;  // of the whole text: few characters make many
     size_t total = ByteSize(type), size = DTypeSize(type.dtype);
-    if (total > kMaxBytes) Bad("literal {} is too large for text", type.ToString());
+    filled_bytes_ += std::min(total, kMaxBytes + 1);
+    if (filled_bytes_ > kMaxBytes) Bad("literal {} is too large for text", type.ToString());
     std::vector<std::byte> listed;
     Expect("[");
     if (!Take("]")) {
@@ -468,6 +469,7 @@ class Parser {
 
   std::string_view text_;
   size_t pos_ = 0;
+  size_t filled_bytes_ = 0;  // of literals whose elements are listed
 };
 
 }  // namespace

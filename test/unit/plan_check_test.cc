@@ -61,10 +61,30 @@ TEST(CheckPlan, ChecksThatTensorsLieInsideTheirStorage) {
               HasSubstr("beyond 2^63"));
 }
 
+// Short text that would take long or fill the memory is rejected instead.
+TEST(CheckPlan, RejectsTextThatExplodes) {
+  auto body_of = [](const std::string& literal) {
+    std::string body = "graph @body(%a: f32[s0, 3]) where s0 in [1, 64] {\n";
+    for (int i = 0; i < 9; ++i) body += fmt::format("  literal %c{}: {}\n", i, literal);
+    return body + "  %0 = relu(%a)\n  return %0\n}\n";
+  };
+  EXPECT_THAT(Complaint([&](Plan& p) { p.steps[0].body = body_of("f32[2097152] = [1]"); }),
+              HasSubstr("too large for text"));
+  EXPECT_THAT(Complaint([&](Plan& p) { p.steps[0].body = body_of("f32[2097152, 99999] = [1]"); }),
+              HasSubstr("too large for text"));
+  std::string sum = "(a + b + c + d + e + f + g + h + i + j)", product = sum;
+  for (int i = 0; i < 20; ++i) product += "*" + sum;
+  EXPECT_THAT(Complaint([&](Plan& p) {
+                p.steps[0].body = "graph @body(%a: f32[" + product + "]) {\n  return %a\n}\n";
+              }),
+              HasSubstr("more than 256 terms"));
+}
+
 TEST(CheckPlan, ChecksSymbols) {
   EXPECT_THAT(Complaint([](Plan& p) { p.symbols.clear(); }), HasSubstr("`s0` has no range"));
   EXPECT_THAT(Complaint([](Plan& p) { p.symbols[0].min = 65; }), HasSubstr("symbols[0]"));
-  EXPECT_THAT(Complaint([](Plan& p) { p.symbols[0].name = std::string("2"); }), HasSubstr("symbols[0].name"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.symbols[0].name = std::string("2"); }),
+              HasSubstr("symbols[0].name"));
   EXPECT_THAT(Complaint([](Plan& p) { p.derived[0].bytes = Dim::Symbol("s0") * 12; }),
               HasSubstr("derived[0].bytes"));
 }
