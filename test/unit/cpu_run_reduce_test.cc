@@ -91,15 +91,15 @@ TEST(Reduce, ManyElements) {
     Sizes dims;
     Dims axes;
   };
-  const Case kCases[] = {{{200000}, {0}},         {{7, 40000}, {1}},   {{40000, 7}, {0}},
-                         {{3000, 300}, {0}},      {{64, 49, 65}, {1}}, {{64, 49, 65}, {0, 1, 2}},
+  const Case kCases[] = {{{70001}, {0}},          {{7, 20000}, {1}},   {{20000, 7}, {0}},
+                         {{700, 300}, {0}},       {{64, 49, 65}, {1}}, {{64, 49, 65}, {0, 1, 2}},
                          {{8, 512, 7, 7}, {2, 3}}};
   for (const Case& c : kCases) {
     for (std::string_view op : {"sum", "mean", "amax"}) {
       for (bool pointwise : {false, true}) {
         Graph body = *MakeReduction(op, DType::kFloat32, c.dims, c.axes, false, pointwise);
         SCOPED_TRACE(PrintGraph(body));
-        for (Layout layout : {Layout::kDense, Layout::kReversed, Layout::kChannelsLast}) {
+        for (Layout layout : {Layout::kReversed, Layout::kChannelsLast}) {
           CheckReduction(body, layout, Values::kPositive);
         }
       }

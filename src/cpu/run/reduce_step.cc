@@ -252,77 +252,81 @@ std::optional<size_t> FindOperandInPlace(const TapeSite& site) {
   return std::nullopt;
 }
 
+// The operands on the reduction's domain, reduced dims marked; empty when the domain has no
+// elements or is not what the inputs broadcast to.
+std::optional<LoopNest> FindNest(const Reduction& reduction, const BodyOperands& operands) {
+  std::span<const TensorRef> sources(operands.tensors.data(), operands.first_output);
+  Sizes domain = FindDomain(sources);
+  bool is_empty = std::find(domain.begin(), domain.end(), 0) != domain.end();
+  int rank = reduction.body.type(reduction.input).rank();
+  if (is_empty || static_cast<int>(domain.size()) != rank) return std::nullopt;
+  LoopNest nest{.dims = domain, .inner = std::vector<bool>(domain.size(), false)};
+  for (const TensorRef& source : sources) nest.strides.push_back(BroadcastStrides(source, domain));
+  nest.strides.push_back(OutputStrides(reduction, operands.tensors.back(), domain.size()));
+  for (int64_t axis : reduction.axes) nest.inner[axis] = true;
+  return nest;
+}
+
+int64_t CountElements(const LoopNest& nest, bool inner_only) {
+  int64_t count = 1;
+  for (size_t dim = 0; dim < nest.dims.size(); ++dim) {
+    if (nest.inner[dim] || !inner_only) count *= nest.dims[dim];
+  }
+  return count;
+}
+
+// Sets how a tile is computed and where it then lies; false when no tape can, or when the tile is
+// the same along one of its sides.
+bool FindTileInput(const Reduction& reduction, const LoopNest& nest, ReduceStep::Parts& parts) {
+  const TileShape& shape = parts.shape;
+  TapeSite site{.body = &reduction.body,
+                .nodes = TapeNodes(reduction),
+                .operands = &parts.operands,
+                .accesses = MakeAccesses(nest, shape, parts.grid),
+                .shape = shape,
+                .whole_columns = shape.columns == nest.dims[shape.column_dim],
+                .store_outputs = false,
+                .result = reduction.input};
+  std::optional<size_t> in_place = FindOperandInPlace(site);
+  if (in_place) {
+    size_t size = DTypeSize(parts.operands.tensors[*in_place].dtype);
+    parts.input = {.slot = static_cast<int>(*in_place), .size = static_cast<uint8_t>(size)};
+    parts.pitch = site.accesses[*in_place].row_stride;
+    site.result = {};
+  }
+  parts.tape = MakeTape(site);
+  if (!parts.tape || in_place) return parts.tape.has_value();
+  parts.input = parts.tape->result();
+  return (parts.input.extent & kColumn || shape.columns == 1) &&
+         (parts.input.extent & kRow || shape.rows == 1);
+}
+
 std::unique_ptr<PreparedStep> PrepareOnTape(const StepSite& site) {
   std::optional<Reduction> reduction = FindReduction(site);
-  if (!reduction) return nullptr;
-  BodyOperands operands = FindOperands(site);
-  Sizes domain = FindDomain(std::span(operands.tensors).first(operands.first_output));
-  bool is_empty = std::find(domain.begin(), domain.end(), 0) != domain.end();
-  int rank = reduction->body.type(reduction->input).rank();
-  if (is_empty || static_cast<int>(domain.size()) != rank || reduction->axes.empty())
-    return nullptr;
+  if (!reduction || reduction->axes.empty()) return nullptr;
+  ReduceStep::Parts parts{.operands = FindOperands(site)};
+  std::optional<LoopNest> found = FindNest(*reduction, parts.operands);
+  if (!found) return nullptr;
+  LoopNest nest = MakeLoopNest(std::move(*found), FindLead(parts.operands), false);
 
-  LoopNest nest{.dims = domain, .inner = std::vector<bool>(domain.size(), false)};
-  for (size_t k = 0; k < operands.first_output; ++k) {
-    nest.strides.push_back(BroadcastStrides(operands.tensors[k], domain));
-  }
-  nest.strides.push_back(OutputStrides(*reduction, site.outputs[0], domain.size()));
-  double count = 1;
-  for (int64_t axis : reduction->axes) {
-    nest.inner[axis] = true;
-    count *= static_cast<double>(domain[axis]);
-  }
-  nest = MakeLoopNest(std::move(nest), FindLead(operands), false);
+  // What is read where it lies needs no room in registers.
+  bool computes = !TapeNodes(*reduction).empty();
+  parts.shape = ChooseReduceShape(nest, computes ? ChooseTileElements(parts.operands) : 4096);
+  parts.grid = TileGrid(nest, parts.shape, ElementSizes(parts.operands), true);
+  if (!parts.grid.fits() || !FindTileInput(*reduction, nest, parts)) return nullptr;
 
-  TileShape shape = ChooseReduceShape(nest, ChooseTileElements(operands));
-  TileGrid grid(nest, shape, ElementSizes(operands), true);
-  if (!grid.fits()) return nullptr;
-  std::vector<TapeAccess> accesses = MakeAccesses(nest, shape, grid);
-  TapeSite tape_site{.body = &reduction->body,
-                     .nodes = TapeNodes(*reduction),
-                     .operands = &operands,
-                     .accesses = accesses,
-                     .shape = shape,
-                     .whole_columns = shape.columns == nest.dims[shape.column_dim],
-                     .store_outputs = false,
-                     .result = reduction->input};
-  std::optional<size_t> in_place = FindOperandInPlace(tape_site);
-  if (in_place) tape_site.result = {};
-  std::optional<Tape> tape = MakeTape(tape_site);
-  if (!tape) return nullptr;
-  TapeInstr::Place input = tape->result();
-  if (in_place) {
-    size_t size = DTypeSize(operands.tensors[*in_place].dtype);
-    input = {
-        .slot = static_cast<int>(*in_place), .extent = kTile, .size = static_cast<uint8_t>(size)};
-  }
-  bool varies =
-      (input.extent & kColumn || shape.columns == 1) && (input.extent & kRow || shape.rows == 1);
-  TapeClass input_class = ClassOf(reduction->body.type(reduction->input).dtype);
-  Accumulate accumulate = FindAccumulate(reduction->op, input_class, site.outputs[0].dtype);
-  if (!varies || accumulate.reset == nullptr) return nullptr;
-
-  size_t output = operands.first_output;
-  bool columns_reduced = nest.inner[shape.column_dim];
-  int kept_dim = columns_reduced ? shape.row_dim : shape.column_dim;
-  int64_t num_elements = 1;
-  for (int64_t size : nest.dims) num_elements *= size;
-  ReduceStep::Parts parts{
-      .operands = std::move(operands),
-      .grid = std::move(grid),
-      .tape = std::move(tape),
-      .input = input,
-      .pitch = in_place ? accesses[*in_place].row_stride : -1,
-      .columns_reduced = columns_reduced,
-      .rows_reduced = shape.row_dim < 0 || nest.inner[shape.row_dim],
-      .reduce_row = FindRowReduceKernel(reduction->op, input_class),
-      .reduce_columns = FindColumnKernel(reduction->op, input_class),
-      .accumulate = accumulate,
-      .shape = shape,
-      .output_stride = kept_dim < 0 ? 0 : nest.strides[output][kept_dim],
-      .divisor = reduction->is_mean ? count : 1.0,
-  };
-  parts.num_element_ops = num_elements * (1 + static_cast<int64_t>(parts.tape->num_instrs()));
+  TapeClass tape_class = ClassOf(reduction->body.type(reduction->input).dtype);
+  parts.accumulate = FindAccumulate(reduction->op, tape_class, site.outputs[0].dtype);
+  if (parts.accumulate.reset == nullptr) return nullptr;
+  parts.reduce_row = FindRowReduceKernel(reduction->op, tape_class);
+  parts.reduce_columns = FindColumnKernel(reduction->op, tape_class);
+  parts.columns_reduced = nest.inner[parts.shape.column_dim];
+  parts.rows_reduced = parts.shape.row_dim < 0 || nest.inner[parts.shape.row_dim];
+  int kept_dim = parts.columns_reduced ? parts.shape.row_dim : parts.shape.column_dim;
+  if (kept_dim >= 0) parts.output_stride = nest.strides.back()[kept_dim];
+  if (reduction->is_mean) parts.divisor = static_cast<double>(CountElements(nest, true));
+  parts.num_element_ops =
+      CountElements(nest, false) * (1 + static_cast<int64_t>(parts.tape->num_instrs()));
   return std::make_unique<ReduceStep>(std::move(parts));
 }
 
