@@ -17,8 +17,8 @@
 namespace stator {
 namespace {
 
-// A convolution whose result `reader` alone reads, so that it may change; else null. Transposed
-// ones keep output channels in another dim of w and are left alone.
+// A convolution by constants whose result has one reader, so that it may change; else null.
+// Transposed ones keep output channels in another dim of w and are left alone.
 const Node* FindConv(const Graph& graph, ValueId value) {
   const Node* conv = FindNode(graph, value, "conv");
   bool fits = conv != nullptr && !conv->attrs.GetBool("transposed") &&
@@ -30,8 +30,8 @@ const Node* FindConv(const Graph& graph, ValueId value) {
 
 ValueId FindBias(const Node& conv) { return conv.inputs.size() > 2 ? conv.inputs[2] : ValueId{}; }
 
-// A constant that holds one number per channel of `type`, dims [C, 1, 1] or [1, C, 1, 1]; or one
-// number for all: as [C]; else invalid.
+// Whether `value` is a constant with one number per channel of `type`, dims [C, 1, 1] or
+// [1, C, 1, 1], or with one number for all.
 bool IsPerChannel(const Graph& graph, ValueId value, const TensorType& type) {
   if (!IsConstantValue(graph, value) || type.rank() < 3) return false;
   const Dims& dims = graph.type(value).dims;
@@ -44,7 +44,7 @@ bool IsPerChannel(const Graph& graph, ValueId value, const TensorType& type) {
   return true;
 }
 
-// A per-channel constant as a vector [C].
+// What IsPerChannel accepts, as a vector [C].
 ValueId ToVector(Rewriter& rewriter, ValueId value, const Dim& channels) {
   const TensorType& type = rewriter.graph().type(value);
   if (type.dims == Dims{channels}) return value;
@@ -91,8 +91,9 @@ ValueId FoldBatchNormNode(Rewriter& rewriter, const Node& node) {
   }
   const TensorType type = graph.type(node.outputs[0]);
   const Node* conv = type.rank() >= 3 ? FindConv(graph, node.inputs[0]) : nullptr;
-  bool in_place = conv == nullptr && type.dtype != StatisticsDType(type.dtype);
-  if (in_place || !rewriter.Start()) return {};  // x * scale + shift would round twice to f16
+  // x * scale + shift would round to f16 or bf16 twice.
+  bool rounds_twice = conv == nullptr && type.dtype != StatisticsDType(type.dtype);
+  if (rounds_twice || !rewriter.Start()) return {};
   DType exact = StatisticsDType(type.dtype);
   auto input = [&](int i) { return Cast(rewriter, node.inputs[i], exact); };
   ValueId eps = AddScalar(rewriter.graph(), exact, node.attrs.GetFloat("eps"));

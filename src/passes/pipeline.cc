@@ -55,7 +55,9 @@ constexpr Pass kPipeline[] = {
     kFoldBatchNorm,
     // Before flatten_matmuls, which takes the batch dims away.
     kMatchAttention,
-    // Before simplify_attention: a mask that was inverted is a literal again, and may be causal.
+    // Before simplify_attention: a mask that was inverted is a literal again, and may be causal;
+    // keys that were repeated for groups of heads are one reshape of the expand.
+    kSimplifyViews,
     kFoldLiterals,
     kSimplifyAttention,
     // Before sink_views, which moves the reshapes that this makes out of the epilogues.
