@@ -14,6 +14,7 @@ struct Unit {
   std::vector<NodeId> nodes;
   std::vector<int> predecessors;  // units whose outputs it reads
   std::string reason;             // why it is left to torch; empty: supported
+  bool constant = true;           // it depends on no input of the graph
   int level = 0;
 };
 
@@ -52,10 +53,12 @@ class Partitioner {
       Unit& unit = units_[index];
       unit.nodes.push_back(id);
       for (ValueId input : node.inputs) {
-        if (!input.valid() || unit_of_value[input.index] < 0) continue;
-        if (unit_of_value[input.index] != index) {
-          unit.predecessors.push_back(unit_of_value[input.index]);
-        }
+        if (!input.valid()) continue;
+        int predecessor = unit_of_value[input.index];
+        if (graph_.value(input).kind == ValueKind::kInput) unit.constant = false;
+        if (predecessor < 0 || predecessor == index) continue;
+        unit.predecessors.push_back(predecessor);
+        if (!units_[predecessor].constant) unit.constant = false;
       }
       for (ValueId output : node.outputs) unit_of_value[output.index] = index;
       if (unit.reason.empty()) unit.reason = FindReason(node);
@@ -86,6 +89,23 @@ class Partitioner {
         const Unit& before = units_[predecessor];
         bool same = before.reason.empty() == unit.reason.empty();
         unit.level = std::max(unit.level, before.level + (same ? 0 : 1));
+      }
+    }
+    SinkConstants();
+  }
+
+  // What reads weights alone (the transpose of a linear layer) goes where it is used, lest it become
+  // an engine of its own before everything else.
+  void SinkConstants() {
+    std::vector<int> latest(units_.size(), -1);  // the last level that serves all users
+    for (size_t i = units_.size(); i-- > 0;) {
+      Unit& unit = units_[i];
+      if (unit.constant && unit.reason.empty() && latest[i] > unit.level) unit.level = latest[i];
+      for (int predecessor : unit.predecessors) {
+        bool same = units_[predecessor].reason.empty() == unit.reason.empty();
+        int level = unit.level - (same ? 0 : 1);
+        int& bound = latest[predecessor];
+        bound = bound < 0 ? level : std::min(bound, level);
       }
     }
   }
@@ -120,7 +140,16 @@ class Partitioner {
                                   .location = node.origin.location,
                                   .reason = unit.reason});
     }
-    for (auto& [key, segment] : segments) result.segments.push_back(std::move(segment));
+    for (auto& [key, segment] : segments) {
+      bool joins = !result.segments.empty() && result.segments.back().engine == segment.engine;
+      if (joins) {  // nothing of the other kind lies between two levels
+        Segment& last = result.segments.back();
+        last.nodes.insert(last.nodes.end(), segment.nodes.begin(), segment.nodes.end());
+        last.num_ops += segment.num_ops;
+      } else {
+        result.segments.push_back(std::move(segment));
+      }
+    }
     return result;
   }
 

@@ -64,6 +64,33 @@ TEST(Partition, HonoursExcludedOps) {
   EXPECT_THAT(result.fallbacks[0].reason, HasSubstr("torch_executed_ops"));
 }
 
+TEST(Partition, PutsWhatReadsWeightsAloneWhereItIsUsed) {
+  Graph graph = ParseGraph(R"(
+graph @main(%x: f32[4]) {
+  weight %w: f32[4] = "w"
+  %0 = exp(%w) : f32[4]   // exp · m.py:1
+  %1 = torch(%x) {reason = "no converter", target = "aten.sort.default"} : f32[4]   // sort · m.py:2
+  %2 = mul(%0, %1) : f32[4]   // mul · m.py:3
+  return %2
+})");
+  Partitioning result = PartitionGraph(graph, {});
+  ASSERT_EQ(result.segments.size(), 2u);
+  EXPECT_THAT(Names(graph, result.segments[1]), ElementsAre("exp", "mul"));
+}
+
+TEST(Partition, JoinsLevelsThatNothingParts) {
+  Graph graph = ParseGraph(R"(
+graph @main(%x: f32[4]) {
+  %0 = torch(%x) {reason = "no converter", target = "aten.sort.default"} : f32[4]   // sort · m.py:1
+  %1 = exp(%x) : f32[4]   // exp · m.py:2
+  %2 = mul(%0, %1) : f32[4]   // mul · m.py:3
+  return %2
+})");
+  Partitioning result = PartitionGraph(graph, {});
+  ASSERT_EQ(result.segments.size(), 2u);
+  EXPECT_THAT(Names(graph, result.segments[1]), ElementsAre("exp", "mul"));
+}
+
 TEST(Partition, ExtractsWhatASegmentReads) {
   Graph graph = ParseGraph(kResidual);
   Partitioning result = PartitionGraph(graph, {});
@@ -83,7 +110,8 @@ TEST(Partition, HoldsItsInvariantsOnRandomGraphs) {
   std::mt19937 rng(3);
   for (int round = 0; round < 300; ++round) {
     Graph graph;
-    std::vector<ValueId> values = {graph.AddInput("x", {.dims = {2}})};
+    std::vector<ValueId> values = {graph.AddInput("x", {.dims = {2}}),
+                                   graph.AddWeight("w", {.dims = {2}})};
     int num_nodes = static_cast<int>(rng() % 30) + 1;
     for (int i = 0; i < num_nodes; ++i) {
       ValueId a = values[rng() % values.size()], b = values[rng() % values.size()];
@@ -101,7 +129,7 @@ TEST(Partition, HoldsItsInvariantsOnRandomGraphs) {
 
     std::vector<int> segment_of(graph.num_node_slots(), -1);
     std::vector<bool> ready(graph.num_values(), false);
-    ready[values[0].index] = true;
+    ready[values[0].index] = ready[values[1].index] = true;
     for (size_t s = 0; s < result.segments.size(); ++s) {
       const Segment& segment = result.segments[s];
       if (segment.engine) {

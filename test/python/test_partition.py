@@ -1,0 +1,145 @@
+"""Models of which torch runs a part: unsupported operators in every place."""
+
+import pytest
+import torch
+from torch import nn
+
+
+class Sorted(nn.Module):
+    """Torch sorts; there is no kernel of ours for it."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.place = place
+        self.fc1, self.fc2 = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        if self.place == "start":
+            x = x.sort(-1).values
+        y = self.fc1(x).relu()
+        if self.place == "middle":
+            y, indices = y.sort(-1)
+            y = y + indices
+        if self.place == "branch":
+            y = y + x.sort(-1).values.exp()
+        z = self.fc2(y)
+        return z.sort(-1) if self.place == "end" else z
+
+
+@pytest.mark.parametrize(
+    ("place", "kinds"),
+    [
+        ("start", ["torch", "engine"]),
+        ("middle", ["engine", "torch", "engine"]),
+        ("end", ["engine", "torch"]),
+        ("branch", ["torch", "engine"]),
+    ],
+)
+def test_an_unsupported_operator(run, compilations, place, kinds):
+    run(Sorted(place), torch.randn(3, 6), coverage=None)
+    report = compilations[-1].report
+    assert [part["kind"] for part in report["parts"]] == kinds
+    (fallback,) = report["fallbacks"]
+    assert fallback["op"].startswith("aten.sort")
+    assert "test_partition.py:" in fallback["location"]
+    assert fallback["reason"]
+
+
+def test_torch_runs_everything(run, compilations):
+    class Model(nn.Module):
+        def forward(self, x):
+            return x.sort(-1)
+
+    run(Model(), torch.randn(3, 4), coverage=0.0)
+    assert compilations[-1].engines == [None]
+
+
+def test_several_unsupported_operators_in_a_row(run):
+    class Model(nn.Module):
+        def forward(self, x, y):
+            a, _ = (x + 1).sort(-1)
+            b = torch.linalg.inv(a.T @ a + torch.eye(4)).sort(0).values
+            u, s, v = torch.linalg.svd(b + y)
+            return (u * s) @ v, s.exp()
+
+    run(Model(), torch.randn(5, 4), torch.randn(4, 4), coverage=None)
+
+
+def test_a_custom_operator(run, compilations):
+    @torch.library.custom_op("stator_test::twice", mutates_args=())
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    twice.register_fake(torch.empty_like)
+
+    class Model(nn.Module):
+        def forward(self, x):
+            return twice(x.exp()).tanh()
+
+    run(Model(), torch.randn(3, 4), coverage=None)
+    assert "twice" in compilations[-1].report["fallbacks"][0]["op"]
+
+
+def test_complex_numbers_are_left_to_torch(run):
+    class Model(nn.Module):
+        def forward(self, x):
+            return torch.fft.rfft(x.exp()).abs() + 1
+
+    run(Model(), torch.randn(3, 8), coverage=None)
+
+
+def test_random_numbers_are_those_of_eager():
+    class Model(nn.Module):
+        def forward(self, x):
+            return x.exp() + torch.randn(3, 4) * torch.rand(4)
+
+    model = Model()
+    compiled = torch.compile(model, backend="stator")
+    x = torch.randn(3, 4)
+    with torch.no_grad():
+        torch.manual_seed(3)
+        actual = compiled(x)
+        torch.manual_seed(3)
+        torch.testing.assert_close(actual, model(x))
+
+
+def test_a_graph_break(compilations):
+    class Model(nn.Module):
+        def forward(self, x):
+            y = (x * 2).exp()
+            torch._dynamo.graph_break()
+            return y.sum(-1)
+
+    compiled = torch.compile(Model(), backend="stator")
+    x = torch.randn(3, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), Model()(x))
+    assert len(compilations) == 2
+
+
+def test_explain():
+    import torch_stator
+
+    explanation = torch_stator.explain(Sorted("middle"), torch.randn(3, 6))
+    assert 0 < explanation.coverage < 1
+    (fallback,) = explanation.fallbacks
+    assert fallback.op == "aten.sort.default"
+    text = str(explanation)
+    assert "aten.sort.default" in text
+    assert "test_partition.py:" in text
+    assert explanation.graph_breaks == []
+
+
+def test_explain_tells_graph_breaks():
+    import torch_stator
+
+    class Model(nn.Module):
+        def forward(self, x):
+            y = x.exp()
+            torch._dynamo.graph_break()
+            return y + 1
+
+    explanation = torch_stator.explain(Model(), torch.randn(3))
+    assert len(explanation.graphs) == 2
+    assert len(explanation.graph_breaks) == 1
+    assert "test_partition.py:" in explanation.graph_breaks[0]

@@ -1,0 +1,168 @@
+"""Weights that change after compilation: every way to change one, seen on the next call.
+
+The number of refits says whether a change was seen; the result, whether it was honoured.
+"""
+
+import numpy as np
+import pytest
+import torch
+from conftest import check
+from torch import nn
+
+
+class Net(nn.Module):
+    """Weights that are used in place, packed, folded and merged."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, bias=False)
+        self.bn = nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, 6)
+        self.q, self.k = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        x = self.bn(self.conv(x)).relu().mean((2, 3))
+        x = self.fc(x)
+        return self.q(x) * self.k(x) * self.scale
+
+
+def replace_parameter(model):
+    model.fc.weight = nn.Parameter(torch.randn(6, 8))
+
+
+def replace_scalar(model):
+    model.scale = nn.Parameter(torch.tensor(2.0))  # equal to the old one
+    model.scale.data.fill_(3.0)
+
+
+def update_in_place(model):
+    model.conv.weight.mul_(1.5)
+
+
+def update_one_element(model):
+    model.conv.weight[3, 1, 0, 2] += 1
+
+
+def update_through_data(model):
+    model.q.weight.data += torch.randn(6, 6)
+
+
+def swap_data(model):
+    model.fc.weight.data = torch.randn(6, 8)
+
+
+def write_by_numpy(model):
+    model.k.weight.detach().numpy()[:] = np.random.default_rng(0).normal(size=(6, 6))
+
+
+def load_state(model):
+    torch.manual_seed(7)
+    model.load_state_dict(Net().state_dict())
+
+
+def assign_state(model):
+    torch.manual_seed(8)
+    model.load_state_dict(Net().state_dict(), assign=True)
+
+
+def change_statistics(model):
+    model.bn.running_var.mul_(4)
+    model.bn.running_mean.add_(0.5)
+
+
+CHANGES = [
+    replace_parameter,
+    replace_scalar,
+    update_in_place,
+    update_one_element,
+    update_through_data,
+    swap_data,
+    write_by_numpy,
+    load_state,
+    assign_state,
+    change_statistics,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
+def test_a_change_is_seen_on_the_next_call(run, compilations, change):
+    model = Net().eval()
+    compiled = run(model, torch.randn(2, 3, 8, 8))
+    with torch.no_grad():
+        change(model)
+        check(compiled, model, torch.randn(2, 3, 8, 8))
+        check(compiled, model, torch.randn(2, 3, 8, 8))
+    assert len(compilations) <= 2  # dynamo traces anew where a guard of its own sees the change
+
+
+def test_nothing_is_refitted_without_a_change(run, compilations):
+    model = Net().eval()
+    compiled = run(model, torch.randn(2, 3, 8, 8))
+    (engine,) = compilations[0].engines
+    with torch.no_grad():
+        for _ in range(3):
+            compiled(torch.randn(2, 3, 8, 8))
+        assert engine.num_refits() == 0
+        update_in_place(model)
+        for _ in range(3):
+            compiled(torch.randn(2, 3, 8, 8))
+        assert engine.num_refits() == 1
+    assert len(compilations) == 1
+
+
+def test_a_channels_last_weight_is_refitted(run):
+    model = Net().eval().to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    compiled = run(model, x)
+    with torch.no_grad():
+        model.conv.weight.data += 1
+        check(compiled, model, x)
+
+
+def test_a_lora_is_merged_and_unmerged(run):
+    model = nn.Sequential(nn.Linear(32, 32), nn.GELU(), nn.Linear(32, 4))
+    compiled = run(model, torch.randn(5, 32))
+    delta = torch.randn(32, 2) @ torch.randn(2, 32)
+    x = torch.randn(5, 32)
+    with torch.no_grad():
+        base = model(x)
+        model[0].weight.data += delta
+        check(compiled, model, x)
+        model[0].weight.data -= delta
+        torch.testing.assert_close(compiled(x), base)
+
+
+def test_tied_weights(run):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(10, 6)
+            self.head = nn.Linear(6, 10, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, ids):
+            return self.head(self.embed(ids))
+
+    model = Tied()
+    ids = torch.tensor([[1, 2, 9]])
+    compiled = run(model, ids)
+    with torch.no_grad():
+        model.embed.weight.mul_(2)
+        check(compiled, model, ids)
+
+
+def test_a_weight_that_a_torch_node_reads(run):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 4).T)
+
+        def forward(self, x):
+            return torch.linalg.matrix_exp(self.weight) @ x + (x @ self.weight)
+
+    model = Model()
+    compiled = run(model, torch.randn(4, 4), coverage=None)
+    with torch.no_grad():
+        model.weight.mul_(0.5)
+        check(compiled, model, torch.randn(4, 4))
