@@ -27,7 +27,10 @@ constexpr int64_t kAlignment = 64;
 
 int64_t RoundUp(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// Where an operand starts: `offset` bytes from base number `base` of the call (CpuProgram::Bases).
+// Where an operand starts: `offset` bytes from base number `base` of the call. Bases: null, from
+// which the offset is an address (constants); the arena; then the inputs and the outputs.
+constexpr int64_t kConstantBase = 0, kArenaBase = 1, kFirstPortBase = 2;
+
 struct PointerRecipe {
   int64_t base = 0;
   intptr_t offset = 0;
@@ -191,8 +194,6 @@ class Loader {
   }
 
  private:
-  static constexpr int64_t kConstantBase = 0, kArenaBase = 1, kFirstPortBase = 2;
-
   std::pair<StorageKind, int> Storage(int tensor) const {
     const PlanTensor& plan_tensor = bound_.plan->tensors[tensor];
     return {plan_tensor.storage, plan_tensor.index};
