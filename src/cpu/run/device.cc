@@ -100,16 +100,15 @@ class CpuProgram final : public Program {
   // Calls run(step, its arguments) in order. An error leaves with the origin of the step.
   template <typename Fn>
   void RunSteps(const RunArgs& args, Fn&& run) const {
-    std::byte** bases = reinterpret_cast<std::byte**>(args.ws);
-    std::byte** next = bases;
-    *next++ = nullptr;  // constants: the offset is the address
-    *next++ = args.arena;
-    for (std::byte* input : args.inputs) *next++ = input;
-    for (std::byte* output : args.outputs) *next++ = output;
     // A prologue runs without inputs and outputs.
-    bool is_prologue = args.inputs.empty() && args.outputs.empty();
-    STATOR_CHECK(next - bases == num_bases_ || is_prologue, "{} storages of a call, expected {}",
-                 next - bases, num_bases_);
+    int64_t num_ports = static_cast<int64_t>(args.inputs.size() + args.outputs.size());
+    STATOR_CHECK(num_ports == 0 || num_ports == num_bases_ - kFirstPortBase,
+                 "{} inputs and outputs, expected {}", num_ports, num_bases_ - kFirstPortBase);
+    std::byte** bases = reinterpret_cast<std::byte**>(args.ws);
+    bases[kConstantBase] = nullptr;
+    bases[kArenaBase] = args.arena;
+    std::byte** next = std::ranges::copy(args.inputs, bases + kFirstPortBase).out;
+    next = std::ranges::copy(args.outputs, next).out;
     std::byte* ws = args.ws + pointer_bytes_;
     const LoadedStep* current = nullptr;
     try {
