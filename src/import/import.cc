@@ -15,6 +15,9 @@
 #include "import/conversion.h"
 #include "import/functionalize.h"
 #include "import/importer.h"
+#include "import/metadata.h"
+#include "import/sizes.h"
+#include "import/target.h"
 #include "ir/op_def.h"
 #include "ir/rewriter.h"
 
@@ -25,19 +28,6 @@ using schema::Argument;
 using schema::TensorMeta;
 using Kind = Argument::Kind;
 
-void ForEachTensor(const Argument& arg, const std::function<void(const std::string&)>& fn) {
-  if (arg.kind == Kind::kTensor) fn(arg.name);
-  for (const std::string& name : arg.names) {
-    if (!name.empty()) fn(name);
-  }
-}
-
-void ForEachSize(const Argument& arg, const std::function<void(const std::string&)>& fn) {
-  for (const Argument::Size& size : arg.sizes) {
-    if (!size.name.empty()) fn(size.name);
-  }
-}
-
 class Importer {
  public:
   Importer(const schema::Program& program, const WeightData& weights,
@@ -47,10 +37,11 @@ class Importer {
         state_names_(state_names),
         graph_(result_.graph),
         state_{.graph = graph_, .sizes = {}, .scalars = {}},
+        metadata_(program.graph),
+        sizes_(program, state_.sizes),
         names_(graph_, FindLastUses()) {}
 
   ImportedGraph Import() {
-    device_ = FindMainDevice();
     for (size_t i = 0; i < program_.inputs.size(); ++i) {
       ImportInput(program_.inputs[i], program_.graph.inputs[i]);
     }
@@ -64,62 +55,6 @@ class Importer {
   }
 
  private:
-  // ---- metadata
-  const TensorMeta& Meta(const std::string& name) const {
-    auto it = program_.graph.tensors.find(name);
-    if (it == program_.graph.tensors.end()) {
-      Fail(ErrorKind::kCorruptFile, "tensor `{}` has no entry in tensor_values", name);
-    }
-    return it->second;
-  }
-
-  // Why a tensor cannot be a value of ours; empty when it can.
-  std::string FindMetaReason(const TensorMeta& meta) const {
-    if (!schema::FindScalarType(meta.scalar_type)) {
-      return "dtype " + schema::ScalarTypeName(meta.scalar_type);
-    }
-    if (meta.layout != schema::kStridedLayout) return "a tensor that is not strided";
-    for (const schema::SymInt& size : meta.sizes) {
-      if (!size.unknown.empty()) return "the size " + size.unknown;
-    }
-    if (meta.device != "cpu" && meta.device != "cuda") return "a tensor on device " + meta.device;
-    if (DeviceName(meta) != device_) {
-      return "a tensor on " + DeviceName(meta) + " in a program on " + device_;
-    }
-    return {};
-  }
-
-  // The type of a value; a placeholder of bytes for one that FindMetaReason objects to.
-  TensorType MetaType(const TensorMeta& meta) const {
-    TensorType type;
-    std::optional<DType> dtype = schema::FindScalarType(meta.scalar_type);
-    type.dtype = dtype.value_or(DType::kUInt8);
-    for (const schema::SymInt& size : meta.sizes) {
-      type.dims.push_back(size.unknown.empty() ? size.dim : Dim(0));
-    }
-    if (!dtype) type.dims.push_back(Dim(schema::ScalarTypeSize(meta.scalar_type)));
-    return type;
-  }
-
-  static std::string DeviceName(const TensorMeta& meta) {
-    return meta.device_index > 0 ? fmt::format("{}:{}", meta.device, meta.device_index)
-                                 : meta.device;
-  }
-
-  // The device of most inputs; of the first node without inputs.
-  std::string FindMainDevice() const {
-    std::map<std::string, int> counts;
-    auto count = [&](const std::string& name) { ++counts[DeviceName(Meta(name))]; };
-    for (const Argument& input : program_.graph.inputs) ForEachTensor(input, count);
-    for (const schema::Node& node : program_.graph.nodes) {
-      if (!counts.empty()) break;
-      for (const Argument& output : node.outputs) ForEachTensor(output, count);
-    }
-    auto most = std::max_element(counts.begin(), counts.end(),
-                                 [](auto& a, auto& b) { return a.second < b.second; });
-    return most == counts.end() ? "cpu" : most->first;
-  }
-
   std::map<std::string, int, std::less<>> FindLastUses() const {
     std::map<std::string, int, std::less<>> uses;
     int index = 0;
@@ -152,12 +87,8 @@ class Importer {
     } else if (arg.kind == Kind::kSymInt) {
       input.kind = ImportedInput::Kind::kSize;
       input.name = arg.sizes[0].name;
-      input.size = arg.sizes[0].integer;
-      if (!input.name.empty()) {
-        DefineSize(input.name);
-        auto it = state_.sizes.find(input.name);
-        if (it != state_.sizes.end()) input.size = it->second;
-      }
+      if (!input.name.empty()) sizes_.Define(input.name);
+      input.size = sizes_.Find(input.name).value_or(arg.sizes[0].integer);
     } else {
       bool constant = spec.kind == SpecKind::kConstant || arg.kind != Kind::kOther;
       input.kind = constant ? ImportedInput::Kind::kConstant : ImportedInput::Kind::kOther;
@@ -168,9 +99,8 @@ class Importer {
 
   void ImportTensorInput(const schema::InputSpec& spec, const std::string& name,
                          ImportedInput& input) {
-    const TensorMeta& meta = Meta(name);
-    if (std::string reason = FindMetaReason(meta); !reason.empty()) foreign_[name] = reason;
-    TensorType type = MetaType(meta);
+    if (std::string reason = metadata_.FindReason(name); !reason.empty()) foreign_[name] = reason;
+    TensorType type = metadata_.GetType(name);
     input.name = name;
     if (spec.kind == schema::InputSpec::Kind::kWeight) {
       input.weight = spec.weight;
@@ -203,53 +133,6 @@ class Importer {
     return it->second.size == expected ? it->second : ConstantData{};
   }
 
-  // ---- sizes
-  void DefineSize(const std::string& name) {
-    auto it = program_.graph.sizes.find(name);
-    if (it != program_.graph.sizes.end() && it->second.unknown.empty()) {
-      state_.sizes[name] = it->second.dim;
-    }
-  }
-
-  // A sym_size node takes the size that the value has here, which may be spelled otherwise than
-  // torch spells it, so that sizes made from it fit those that type rules infer.
-  void DefineSizeOf(const std::string& name, ValueId tensor, int64_t dim) {
-    DefineSize(name);
-    const Dims& dims = graph_.type(tensor).dims;
-    if (dim < 0) dim += static_cast<int64_t>(dims.size());
-    if (dim < 0 || dim >= static_cast<int64_t>(dims.size())) return;
-    auto it = state_.sizes.find(name);
-    if (it == state_.sizes.end() || SameSize(it->second, dims[dim])) state_.sizes[name] = dims[dim];
-  }
-
-  // Whether two sizes agree for a spread of values of their symbols: they are the same function,
-  // spelled by torch and by a type rule.
-  bool SameSize(const Dim& a, const Dim& b) const {
-    if (a == b) return true;
-    if (a.is_static() && b.is_static()) return false;
-    std::set<std::string> symbols;
-    a.CollectSymbols(symbols);
-    b.CollectSymbols(symbols);
-    constexpr int64_t kSteps[] = {0, 1, 2, 3, 7, 10, 33, 100, 257, 1000, 4099};
-    for (int64_t step : kSteps) {
-      SymbolValues values;
-      int64_t salt = 1;
-      for (const std::string& symbol : symbols) {
-        auto range = program_.ranges.find(symbol);
-        int64_t min = range == program_.ranges.end() ? 0 : range->second.min;
-        int64_t max = range == program_.ranges.end() ? INT64_MAX : range->second.max;
-        values[symbol] = std::min<int64_t>(max, std::min<int64_t>(min, kMaxSample) + step * salt);
-        salt += 2;
-      }
-      try {
-        if (a.Eval(values) != b.Eval(values)) return false;
-      } catch (const Error&) {
-        return false;  // a division by zero
-      }
-    }
-    return true;
-  }
-
   // ---- nodes
   void ImportNode(const schema::Node& node) {
     ImportedNode imported;
@@ -278,7 +161,7 @@ class Importer {
       ForEachTensor(output, [&](const std::string& name) { outputs.push_back(name); });
     }
     for (const std::string& name : outputs) {
-      std::string why = FindMetaReason(Meta(name));
+      std::string why = metadata_.FindReason(name);
       if (why.empty()) continue;
       foreign_[name] = why;
       if (reason.empty()) reason = why;
@@ -292,12 +175,6 @@ class Importer {
     Convert(node, origin, tensors, outputs, reason, imported);
     for (NodeId id : NodesAfter(last)) imported.nodes.push_back(id);
     result_.nodes.push_back(std::move(imported));
-  }
-
-  static std::string NormalizeTarget(std::string target) {
-    constexpr std::string_view kPrefix = "torch.ops.";
-    if (target.starts_with(kPrefix)) target.erase(0, kPrefix.size());
-    return target;
   }
 
   NodeId LastNode() const { return NodeId{graph_.num_node_slots() - 1}; }
@@ -326,42 +203,15 @@ class Importer {
       imported.outputs.push_back({name, ValueId{}});
       if (imported.target == "aten.sym_size.int" && node.inputs.size() == 2 &&
           node.inputs[0].arg.kind == Kind::kTensor) {
-        DefineSizeOf(name, tensors.at(node.inputs[0].arg.name), node.inputs[1].arg.integer);
+        sizes_.DefineSizeOf(name, graph_.type(tensors.at(node.inputs[0].arg.name)).dims,
+                            node.inputs[1].arg.integer);
       } else if (tensors.empty()) {
-        DefineSizeExpression(name, imported.target, node);
+        sizes_.DefineExpression(name, imported.target, node);
       } else if (imported.target.starts_with("aten.sym_")) {
-        DefineSize(name);
+        sizes_.Define(name);
       }  // else a number read from a tensor, which no one knows before the program runs
     }
     return sizes.empty() || tensors.empty() || imported.target.starts_with("aten.sym_");
-  }
-
-  // name = a op b, from the sizes at hand; or else what torch recorded.
-  void DefineSizeExpression(const std::string& name, const std::string& target,
-                            const schema::Node& node) {
-    DefineSize(name);
-    std::vector<Dim> args;
-    for (const schema::NamedArgument& input : node.inputs) {
-      const Argument& arg = input.arg;
-      if (arg.kind == Kind::kInt && std::abs(arg.integer / 2) < kMaxFactor) {
-        args.push_back(arg.integer);
-      } else if (arg.kind == Kind::kSymInt && !arg.sizes[0].name.empty()) {
-        auto it = state_.sizes.find(arg.sizes[0].name);
-        if (it == state_.sizes.end()) return;
-        args.push_back(it->second);
-      } else {
-        return;
-      }
-    }
-    if (args.size() != 2) return;
-    std::optional<Dim> value;
-    if (target == "_operator.add") value = args[0] + args[1];
-    if (target == "_operator.sub") value = args[0] - args[1];
-    if (target == "_operator.mul") value = args[0] * args[1];
-    if (target == "_operator.floordiv" && !(args[1] == Dim(0))) value = FloorDiv(args[0], args[1]);
-    auto it = state_.sizes.find(name);
-    bool known = it != state_.sizes.end();
-    if (value && known && SameSize(*value, it->second)) it->second = *value;
   }
 
   // Converts the node, or leaves it to torch for `reason` or for what its converter says; then
@@ -378,8 +228,14 @@ class Importer {
     }
     const Converter* converter = FindConverter(imported.target);
     std::string functional = imported.target;
-    bool in_place = converter == nullptr && FindFunctional(functional);
-    if (in_place) converter = FindConverter(functional);
+    bool in_place = false;
+    if (converter == nullptr) {
+      if (std::optional<std::string> found = FindFunctional(imported.target)) {
+        in_place = true;
+        functional = *found;
+        converter = FindConverter(functional);
+      }
+    }
 
     std::vector<ValueId> values;
     if (reason.empty()) {
@@ -407,29 +263,6 @@ class Importer {
     return base;
   }
 
-  // "aten.add_.Tensor" -> "aten.add.Tensor", "aten.__iadd__.Tensor" -> "aten.add.Tensor"; false for
-  // a target that is not in place.
-  static bool FindFunctional(std::string& target) {
-    if (!target.starts_with("aten.")) return false;
-    size_t begin = target.find('.'), end = target.rfind('.');
-    if (begin == std::string::npos || end <= begin + 2) return false;
-    std::string name = target.substr(begin + 1, end - begin - 1);
-    static const std::map<std::string, std::string> kOperators = {
-        {"__iadd__", "add"},           {"__isub__", "sub"},          {"__imul__", "mul"},
-        {"__iand__", "__and__"},       {"__ior__", "__or__"},        {"__ixor__", "__xor__"},
-        {"__ilshift__", "__lshift__"}, {"__irshift__", "__rshift__"}};
-    auto it = kOperators.find(name);
-    if (it != kOperators.end()) {
-      name = it->second;
-    } else if (name.ends_with('_') && !name.starts_with("__")) {
-      name.pop_back();
-    } else {
-      return false;
-    }
-    target = target.substr(0, begin + 1) + name + target.substr(end);
-    return true;
-  }
-
   std::vector<ValueId> TryConvert(const schema::Node& node, const Origin& origin,
                                   const std::map<std::string, ValueId, std::less<>>& tensors,
                                   const std::vector<std::string>& outputs,
@@ -438,7 +271,7 @@ class Importer {
     std::vector<TensorType> types;
     std::vector<bool> used;
     for (const std::string& name : outputs) {
-      types.push_back(MetaType(Meta(name)));
+      types.push_back(metadata_.GetType(name));
       used.push_back(names_.IsUsed(name));
     }
     const OpDef* op = converter == nullptr ? FindOpByAten(target) : nullptr;
@@ -506,7 +339,8 @@ class Importer {
       }
       const TensorType& type = graph_.type(values[i]);
       bool same = type.dtype == types[i].dtype && type.rank() == types[i].rank();
-      for (int j = 0; same && j < type.rank(); ++j) same = SameSize(type.dims[j], types[i].dims[j]);
+      for (int j = 0; same && j < type.rank(); ++j)
+        same = sizes_.AreSame(type.dims[j], types[i].dims[j]);
       if (!same) {
         return fmt::format("type rule disagrees with torch: {} where torch has {}", type.ToString(),
                            types[i].ToString());
@@ -525,7 +359,7 @@ class Importer {
                     [&](const std::string& name) { inputs.push_back(tensors.at(name)); });
     }
     std::vector<TensorType> types;
-    for (const std::string& name : outputs) types.push_back(MetaType(Meta(name)));
+    for (const std::string& name : outputs) types.push_back(metadata_.GetType(name));
     NodeId id =
         graph_.AddNodeWithTypes(GetOp("torch"), std::move(inputs),
                                 {{"target", target}, {"reason", reason}}, std::move(types), origin);
@@ -544,7 +378,7 @@ class Importer {
       Bind(name, value);
       Alias alias = converter == nullptr ? Alias::kFresh : converter->alias;
       if (alias != Alias::kFresh && !base.empty()) {
-        alias = ResolveAlias(alias, node, Meta(base), Meta(name));
+        alias = ResolveAlias(alias, node, metadata_.Get(base), metadata_.Get(name));
       }
       if (alias == Alias::kFresh || base.empty()) {
         names_.Define(name, value);
@@ -631,8 +465,7 @@ class Importer {
       return;
     }
     output.name = size.name;
-    auto it = state_.sizes.find(size.name);
-    if (it != state_.sizes.end()) output.size = it->second;
+    output.size = sizes_.Find(size.name);
   }
 
   // Every symbol of a type or attribute gets its range.
@@ -650,17 +483,15 @@ class Importer {
     }
   }
 
-  static constexpr int64_t kMaxSample = 4096;  // so that products do not overflow
-  static constexpr int64_t kMaxFactor = int64_t{1} << 20;
-
   const schema::Program& program_;
   const WeightData& weights_;
   const std::set<std::string>& state_names_;
   ImportedGraph result_;
   Graph& graph_;
   ImportState state_;
+  Metadata metadata_;
+  SizeTable sizes_;
   Functionalizer names_;
-  std::string device_;
   std::map<std::string, std::string> foreign_;        // tensors only torch can hold, and why
   std::map<std::string, std::string> weight_inputs_;  // graph input name by weight name
   int index_ = 0;

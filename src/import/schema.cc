@@ -304,6 +304,19 @@ int64_t ScalarTypeSize(int scalar_type) {
   }
 }
 
+void ForEachTensor(const Argument& arg, const std::function<void(const std::string&)>& fn) {
+  if (arg.kind == Kind::kTensor) fn(arg.name);
+  for (const std::string& name : arg.names) {
+    if (!name.empty()) fn(name);
+  }
+}
+
+void ForEachSize(const Argument& arg, const std::function<void(const std::string&)>& fn) {
+  for (const Argument::Size& size : arg.sizes) {
+    if (!size.name.empty()) fn(size.name);
+  }
+}
+
 TensorMeta ParseTensorMeta(const Json& document, const std::string& place) {
   JsonRef json(document, place);
   TensorMeta meta;

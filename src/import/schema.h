@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -80,6 +81,10 @@ struct Argument {
   std::vector<Size> sizes;
   std::shared_ptr<const GraphDef> graph;
 };
+
+// Calls fn for each name of a tensor, or of a sym_int, that the argument refers to.
+void ForEachTensor(const Argument& arg, const std::function<void(const std::string&)>& fn);
+void ForEachSize(const Argument& arg, const std::function<void(const std::string&)>& fn);
 
 struct NamedArgument {
   std::string name;
