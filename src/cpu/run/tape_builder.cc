@@ -1,18 +1,13 @@
-// MakeTape: from nodes to instructions, then from virtual registers to few real ones.
+// MakeTape: from nodes to instructions on virtual registers.
 #include <algorithm>
-#include <limits>
 #include <map>
 
-#include "base/error.h"
 #include "cpu/run/tape.h"
+#include "cpu/run/tape_registers.h"
 #include "ir/op_def.h"
 
 namespace stator {
 namespace {
-
-// Slots while building: operands from 0, constants and virtual registers from these.
-constexpr int kFirstConstant = 1 << 16;
-constexpr int kFirstVirtual = 1 << 20;
 
 // Below this many columns one call per row costs more than a register that repeats the row.
 constexpr int64_t kMinColumnsPerCall = 128;
@@ -55,7 +50,7 @@ class TapeBuilder {
     }
     if (site_.store_outputs) StoreOutputs();
     if (site_.result.valid()) tape_.result_ = Read(site_.result).place;
-    AssignRegisters();
+    FinishRegisters();
     return std::move(tape_);
   }
 
@@ -90,7 +85,7 @@ class TapeBuilder {
       if (value.data.bytes == nullptr) return false;
       auto& constant = tape_.constants_.emplace_back();
       FindLoad(value.type.dtype)(constant.data(), value.data.bytes, 1, 1);
-      int slot = kFirstConstant + static_cast<int>(tape_.constants_.size()) - 1;
+      int slot = static_cast<int>(tape_.operands_.size() + tape_.constants_.size()) - 1;
       sources_[id.index] = MakeSource(slot, kScalar, ClassOf(value.type.dtype));
     }
     return true;
@@ -368,114 +363,12 @@ class TapeBuilder {
     return Emit(kMulAddOp, {a, b, c}, TapeClass::kF32, TapeClass::kF32, {}, add.outputs[0]);
   }
 
-  // ---- registers: a linear scan, since every register is written once
-  struct Life {
-    int64_t bytes = 0;
-    int last_use = -1;
-  };
-
-  void AssignRegisters() {
-    FindLives();
-    std::vector<int> assigned(num_virtual_, -1);
-    auto fresh = [&](int64_t bytes) {
-      tape_.register_bytes_.push_back(bytes);
-      return static_cast<int>(tape_.register_bytes_.size()) - 1;
-    };
-    for (TapeInstr& instr : tape_.start_) {  // these stay
-      int v = instr.out.slot - kFirstVirtual;
-      assigned[v] = fresh(lives_[v].bytes);
-      lives_[v].last_use = std::numeric_limits<int>::max();
-    }
-    std::map<int64_t, std::vector<int>> free;  // by bytes
-    for (size_t i = 0; i < tape_.instrs_.size(); ++i) {
-      TapeInstr& instr = tape_.instrs_[i];
-      int v = instr.out.slot - kFirstVirtual;
-      std::vector<int> ending = FindEnding(instr, static_cast<int>(i));
-      if (v >= 0) {
-        auto in_place = std::find_if(ending.begin(), ending.end(),
-                                     [&](int other) { return MayReplace(instr, other); });
-        std::vector<int>& pool = free[lives_[v].bytes];
-        if (in_place != ending.end()) {
-          assigned[v] = assigned[*in_place];
-          ending.erase(in_place);
-        } else if (!pool.empty()) {
-          assigned[v] = pool.back();
-          pool.pop_back();
-        } else {
-          assigned[v] = fresh(lives_[v].bytes);
-        }
-        if (lives_[v].last_use < 0) ending.push_back(v);
-      }
-      for (int other : ending) free[lives_[other].bytes].push_back(assigned[other]);
-    }
-    Renumber(assigned);
-  }
-
-  int64_t BytesOf(const Place& place) const {
-    int64_t count = (place.extent & kRow ? site_.shape.rows : 1) *
-                    (place.extent & kColumn ? site_.shape.columns : 1);
-    // One more line than needed: registers 4096 bytes apart would alias in the store buffer.
-    return (count * place.size + 63) / 64 * 64 + 64;
-  }
-
-  void FindLives() {
-    lives_.assign(num_virtual_, {});
-    for (const auto* list : {&tape_.start_, &tape_.instrs_}) {
-      for (size_t i = 0; i < list->size(); ++i) {
-        const TapeInstr& instr = (*list)[i];
-        if (instr.out.slot >= kFirstVirtual) {
-          lives_[instr.out.slot - kFirstVirtual].bytes = BytesOf(instr.out);
-        }
-        for (const Place& in : instr.in) {
-          if (in.slot >= kFirstVirtual) {
-            lives_[in.slot - kFirstVirtual].last_use = static_cast<int>(i);
-          }
-        }
-      }
-    }
-    if (tape_.result_.slot >= kFirstVirtual) {
-      lives_[tape_.result_.slot - kFirstVirtual].last_use = std::numeric_limits<int>::max();
-    }
-  }
-
-  // The virtual registers that instruction i reads last.
-  std::vector<int> FindEnding(const TapeInstr& instr, int i) const {
-    std::vector<int> ending;
-    for (const Place& in : instr.in) {
-      int v = in.slot - kFirstVirtual;
-      if (v < 0 || lives_[v].last_use != i) continue;
-      if (std::find(ending.begin(), ending.end(), v) == ending.end()) ending.push_back(v);
-    }
-    return ending;
-  }
-
-  // Whether the result may overwrite operand `v`: element i is read before element i is written.
-  bool MayReplace(const TapeInstr& instr, int v) const {
-    if (instr.kind != TapeInstr::kRun || instr.by_rows) return false;
-    return std::all_of(instr.in.begin(), instr.in.end(), [&](const Place& in) {
-      return in.slot - kFirstVirtual != v ||
-             (in.size == instr.out.size && in.extent == instr.out.extent);
-    });
-  }
-
-  void Renumber(const std::vector<int>& assigned) {
-    int first_constant = static_cast<int>(tape_.operands_.size());
-    int first_register = first_constant + static_cast<int>(tape_.constants_.size());
-    auto renumber = [&](Place& place) {
-      if (place.slot >= kFirstVirtual) {
-        place.slot = first_register + assigned[place.slot - kFirstVirtual];
-      } else if (place.slot >= kFirstConstant) {
-        place.slot = first_constant + place.slot - kFirstConstant;
-      }
-    };
-    for (auto* list : {&tape_.start_, &tape_.instrs_}) {
-      for (TapeInstr& instr : *list) {
-        renumber(instr.out);
-        for (Place& in : instr.in) renumber(in);
-      }
-    }
-    renumber(tape_.result_);
-    int64_t num_slots = first_register + static_cast<int64_t>(tape_.register_bytes_.size());
+  // ---- registers
+  void FinishRegisters() {
+    auto first_slot = static_cast<int>(tape_.operands_.size() + tape_.constants_.size());
+    tape_.register_bytes_ =
+        AssignRegisters(site_.shape, first_slot, tape_.start_, tape_.instrs_, tape_.result_);
+    int64_t num_slots = first_slot + static_cast<int64_t>(tape_.register_bytes_.size());
     tape_.ws_bytes_ = (num_slots * static_cast<int64_t>(sizeof(std::byte*)) + 63) / 64 * 64;
     for (int64_t bytes : tape_.register_bytes_) tape_.ws_bytes_ += bytes;
   }
@@ -489,7 +382,6 @@ class TapeBuilder {
   std::vector<bool> bound_;                     // by operand: outputs that are written already
   std::map<ValueId, int> operand_of_;
   int num_virtual_ = 0;
-  std::vector<Life> lives_;  // by virtual register
 };
 
 std::optional<Tape> MakeTape(const TapeSite& site) { return TapeBuilder(site).Run(); }
