@@ -163,5 +163,7 @@ TEST(ConvTest, RunsEverySampleOfTheRow) {
   }
 }
 
+TEST(ConvTest, PassesWithFewerInstructions) { RunSelfAtEveryIsa(); }
+
 }  // namespace
 }  // namespace stator

@@ -217,5 +217,7 @@ TEST(GemmTest, RunsHalfPrecision) {
   }
 }
 
+TEST(GemmTest, PassesWithFewerInstructions) { RunSelfAtEveryIsa(); }
+
 }  // namespace
 }  // namespace stator

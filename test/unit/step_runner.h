@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "cpu/run/step.h"
@@ -171,5 +174,16 @@ class StepRunner {
   std::vector<HostTensor> inputs_, outputs_;
   std::unique_ptr<PreparedStep> prepared_;
 };
+
+// Runs this test's executable again with oneDNN held to smaller instruction sets, which it reads
+// once per process.
+inline void RunSelfAtEveryIsa() {
+  if (std::getenv("ONEDNN_MAX_CPU_ISA") != nullptr) return;
+  std::string self = std::filesystem::read_symlink("/proc/self/exe");
+  for (const char* isa : {"SSE41", "AVX2", "AVX512_CORE"}) {
+    std::string command = fmt::format("ONEDNN_MAX_CPU_ISA={} '{}' --gtest_brief=1", isa, self);
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  }
+}
 
 }  // namespace stator

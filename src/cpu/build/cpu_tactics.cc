@@ -1,8 +1,6 @@
 #include "cpu/build/cpu_tactics.h"
 
 #include <algorithm>
-#include <array>
-#include <limits>
 #include <map>
 
 #include "base/error.h"
@@ -39,6 +37,10 @@ std::vector<Tactic> FindGemms(const KernelSite& site, const FusedBody& fused) {
   bool is_stack = false;
   for (size_t i = 0; i + 2 < b.dims.size(); ++i) is_stack |= !(b.dims[i] == Dim(1));
   if (is_stack || !IsConstant(b)) return {MakeGemm("matmul")};
+  // Preparing weights this large takes longer than a choice among forms that memory bounds gains.
+  constexpr int64_t kMaxMeasured = int64_t{1} << 24;
+  Dim size = NumElements(b.dims);
+  if (size.is_static() && size.value() > kMaxMeasured) return {MakeGemm("inner_product")};
   Dim rows = 1;
   for (size_t i = 0; i + 1 < a.dims.size(); ++i) rows = rows * a.dims[i];
   if (rows == Dim(1)) {

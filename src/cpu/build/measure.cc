@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "cpu/run/conv.h"
 #include "cpu/run/gemm.h"
-#include "runtime/device.h"
+#include "runtime/buffer.h"
 
 namespace stator {
 namespace {
@@ -25,25 +25,8 @@ constexpr double kBudgetSeconds = 8e-3;
 constexpr int kMinRuns = 3, kMaxRuns = 20;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Memory of one call.
-class Buffer {
- public:
-  explicit Buffer(int64_t bytes)
-      : size_(static_cast<size_t>(bytes)), data_(CpuDevice().Allocate(bytes)) {}
-  Buffer(Buffer&& other) : size_(other.size_), data_(std::exchange(other.data_, nullptr)) {}
-  ~Buffer() {
-    if (data_ != nullptr) CpuDevice().Free(data_);
-  }
-  std::byte* data() const { return data_; }
-  size_t size() const { return size_; }
-
- private:
-  size_t size_;
-  std::byte* data_;
-};
-
 // Normally distributed floats, the same in every process, repeated to fill the buffer.
-void FillRandom(const Buffer& buffer) {
+void FillRandom(const DeviceBuffer& buffer) {
   static const std::vector<float> block = [] {
     std::vector<float> values(1 << 14);
     std::mt19937 engine(0);
@@ -51,9 +34,9 @@ void FillRandom(const Buffer& buffer) {
     for (float& value : values) value = normal(engine);
     return values;
   }();
-  size_t block_bytes = block.size() * sizeof(float);
-  for (size_t at = 0; at < buffer.size(); at += block_bytes) {
-    std::memcpy(buffer.data() + at, block.data(), std::min(block_bytes, buffer.size() - at));
+  size_t block_bytes = block.size() * sizeof(float), size = buffer.bytes();
+  for (size_t at = 0; at < size; at += block_bytes) {
+    std::memcpy(buffer.data() + at, block.data(), std::min(block_bytes, size - at));
   }
 }
 
@@ -92,7 +75,7 @@ class Bench {
   double Run() {
     std::unique_ptr<PreparedStep> prepared = Prepare();
     if (prepared == nullptr) return kInfinity;
-    Buffer ws(prepared->ws_bytes());
+    DeviceBuffer ws(CpuDevice(), prepared->ws_bytes());
     StepArgs args{.inputs = inputs_.data(), .outputs = outputs_.data(), .ws = ws.data()};
     using Clock = std::chrono::steady_clock;
     auto time = [&] {
@@ -128,7 +111,7 @@ class Bench {
     for (int i = 0; i < ref.rank(); ++i) {
       elements += std::max<int64_t>(ref.dims[i] - 1, 0) * ref.strides[i];
     }
-    buffers_.emplace_back(elements * static_cast<int64_t>(DTypeSize(ref.dtype)));
+    buffers_.emplace_back(CpuDevice(), elements * static_cast<int64_t>(DTypeSize(ref.dtype)));
     FillRandom(buffers_.back());
     ref.data = buffers_.back().data();
     return ref;
@@ -136,7 +119,7 @@ class Bench {
 
   Step step_;
   StepSite step_site_;
-  std::vector<Buffer> buffers_;
+  std::vector<DeviceBuffer> buffers_;
   std::vector<std::byte*> inputs_, outputs_;
 };
 

@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "cpu/run/parallel.h"
-#include "runtime/device.h"
+#include "runtime/buffer.h"
 
 namespace stator {
 namespace {
@@ -36,18 +36,6 @@ bool TakeInvalidFlags() {
   });
   return any;
 }
-
-// Device memory of one call.
-class Scratch {
- public:
-  explicit Scratch(int64_t bytes) : data_(CpuDevice().Allocate(bytes)) {}
-  Scratch(const Scratch&) = delete;
-  ~Scratch() { CpuDevice().Free(data_); }
-  std::byte* data() const { return data_; }
-
- private:
-  std::byte* data_;
-};
 
 // The nodes from `first` on as a body of their own, whose inputs are `inputs` of the outer body;
 // their number stands for the output of the node before.
@@ -113,12 +101,12 @@ class ExactStep final : public PreparedStep {
     TensorRef between = site_.outputs[0];
     int64_t elements = 1;
     for (int i = 0; i < between.rank(); ++i) elements += (between.dims[i] - 1) * between.strides[i];
-    Scratch memory(elements * static_cast<int64_t>(DTypeSize(between.dtype)));
+    DeviceBuffer memory(CpuDevice(), elements * static_cast<int64_t>(DTypeSize(between.dtype)));
     std::byte* output = memory.data();
 
     std::vector<std::byte*> inputs(args.inputs, args.inputs + site_.inputs.size());
     std::unique_ptr<OneDnnStep> operation = MakeOperation(inputs);
-    Scratch operation_ws(operation->ws_bytes());
+    DeviceBuffer operation_ws(CpuDevice(), operation->ws_bytes());
     operation->Run({.inputs = inputs.data(), .outputs = &output, .ws = operation_ws.data()});
 
     StepSite site{
@@ -130,7 +118,7 @@ class ExactStep final : public PreparedStep {
       operands.push_back(is_between ? output : args.inputs[input]);
     }
     std::unique_ptr<PreparedStep> epilogue = PreparePointwise(site);
-    Scratch epilogue_ws(epilogue->ws_bytes());
+    DeviceBuffer epilogue_ws(CpuDevice(), epilogue->ws_bytes());
     epilogue->Run({.inputs = operands.data(), .outputs = args.outputs, .ws = epilogue_ws.data()});
   }
 

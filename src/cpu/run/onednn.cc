@@ -186,9 +186,7 @@ void OneDnnStep::Bind(const Argument& argument, const memory::desc& wanted) {
     return;
   }
   if (operand.constant != nullptr) {
-    void* data = const_cast<std::byte*>(operand.constant);
-    memory from(operand.given, OneDnnEngine(), data), to(wanted, OneDnnEngine());
-    packed_.push_back({.reorder = dnnl::reorder(from, to), .from = from, .to = to});
+    packed_.push_back(MakePacked(operand, wanted));
     Pack(packed_.back());
     binding.source = Source::kPacked;
     binding.position = static_cast<int64_t>(packed_.size()) - 1;
@@ -211,7 +209,15 @@ OneDnnStep::Call OneDnnStep::MakeReorder(Binding from, Binding to) {
   return {.primitive = dnnl::reorder(desc), .bindings = {std::move(from), std::move(to)}};
 }
 
-void OneDnnStep::Pack(const Packed& packed) const {
+OneDnnStep::Packed OneDnnStep::MakePacked(const Operand& operand, const memory::desc& wanted) {
+  DeviceBuffer buffer(CpuDevice(), static_cast<int64_t>(wanted.get_size()));
+  memory from(operand.given, OneDnnEngine(), const_cast<std::byte*>(operand.constant));
+  memory to(wanted, OneDnnEngine(), buffer.data());
+  dnnl::reorder reorder(from, to);
+  return {.reorder = reorder, .from = from, .to = to, .buffer = std::move(buffer)};
+}
+
+void OneDnnStep::Pack(const Packed& packed) {
   dnnl::stream stream(OneDnnEngine());
   dnnl::reorder reorder = packed.reorder;
   memory from = packed.from, to = packed.to;

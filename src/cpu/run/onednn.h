@@ -17,6 +17,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "cpu/run/step.h"
+#include "runtime/buffer.h"
 
 namespace stator {
 
@@ -96,6 +97,7 @@ class OneDnnStep final : public PreparedStep {
   struct Packed {
     dnnl::reorder reorder;
     dnnl::memory from, to;
+    DeviceBuffer buffer;  // under `to`
   };
   // oneDNN's handles for one Run; kept for the next one.
   struct Frame;
@@ -104,7 +106,8 @@ class OneDnnStep final : public PreparedStep {
   void Bind(const Argument& argument, const dnnl::memory::desc& wanted);
   int64_t AddWs(int64_t bytes);
   static Call MakeReorder(Binding from, Binding to);
-  void Pack(const Packed& packed) const;
+  static Packed MakePacked(const Operand& operand, const dnnl::memory::desc& wanted);
+  static void Pack(const Packed& packed);
   std::unique_ptr<Frame> TakeFrame() const;
   std::byte* Resolve(const Binding& binding, const StepArgs& args) const;
 
