@@ -24,8 +24,11 @@ constexpr int kSteps = 20000;
 double RunChains(float* sink) {
   const hn::ScalableTag<float> d;
   auto x = hn::Set(d, 0.999f), y = hn::Set(d, 1e-3f);
-  auto a0 = y, a1 = y, a2 = y, a3 = y, a4 = y, a5 = y, a6 = y, a7 = y, a8 = y, a9 = y, a10 = y,
-       a11 = y;
+  // Different starts: equal chains would be merged into one.
+  auto start = hn::Iota(d, 0.0f);
+  auto a0 = start, a1 = hn::Add(a0, y), a2 = hn::Add(a1, y), a3 = hn::Add(a2, y);
+  auto a4 = hn::Add(a3, y), a5 = hn::Add(a4, y), a6 = hn::Add(a5, y), a7 = hn::Add(a6, y);
+  auto a8 = hn::Add(a7, y), a9 = hn::Add(a8, y), a10 = hn::Add(a9, y), a11 = hn::Add(a10, y);
   for (int i = 0; i < kSteps; ++i) {
     a0 = hn::MulAdd(a0, x, y), a1 = hn::MulAdd(a1, x, y), a2 = hn::MulAdd(a2, x, y);
     a3 = hn::MulAdd(a3, x, y), a4 = hn::MulAdd(a4, x, y), a5 = hn::MulAdd(a5, x, y);
