@@ -179,7 +179,9 @@ void Context::RunProgram(std::span<const TensorRef> inputs, std::span<std::byte*
   std::shared_lock lock(engine_->state_->mutex);
   while (state.shape->generation != engine_->state_->generation) {  // weights moved meanwhile
     lock.unlock();
+    state.is_prepared = false;  // until it has succeeded
     state.Load(engine_->device(), engine_->GetShape(state.symbols));
+    state.is_prepared = true;
     lock.lock();
   }
   for (size_t i = 0; i < inputs.size(); ++i) {

@@ -130,18 +130,16 @@ void Engine::State::LoadConstants() {
   }
   derived_valid.assign(derived.size(), false);
   Watch();
-  LoadPrologue();
+  Derive();
 }
 
 void Engine::State::LoadPrologue() {
-  prologue_ws = {};
-  prologue.reset();
-  if (plan.prologue.empty()) return;
   SymbolValues any;  // constants have no symbols, but the other tensors are bound along
   for (const SymbolRange& symbol : plan.symbols) any[symbol.name] = symbol.min;
   prologue_bound = BindPlan(plan, any, addresses);
-  prologue = device.Load(prologue_bound, plan.prologue);
-  prologue_ws = DeviceBuffer(device, prologue->ws_bytes());
+  std::unique_ptr<Program> loaded = device.Load(prologue_bound, plan.prologue);
+  prologue_ws = DeviceBuffer(device, loaded->ws_bytes());
+  prologue = std::move(loaded);
 }
 
 void Engine::State::Watch() {
@@ -152,7 +150,8 @@ void Engine::State::Watch() {
 // Runs the prologue when some of what it makes is not there.
 void Engine::State::Derive() {
   bool valid = std::find(derived_valid.begin(), derived_valid.end(), false) == derived_valid.end();
-  if (valid || prologue == nullptr) return;
+  if (valid || plan.prologue.empty()) return;
+  if (prologue == nullptr) LoadPrologue();
   prologue->Run({.ws = prologue_ws.data()});
   derived_valid.assign(derived.size(), true);
 }
@@ -191,7 +190,10 @@ std::shared_ptr<const LoadedShape> Engine::State::GetShape(const SymbolValues& s
   for (const PlanPort& port : plan.outputs) shape->outputs.push_back(BindPort(port, symbols));
   shape->program = device.Load(shape->bound, plan.steps);
   shapes.push_front(shape);
-  if (shapes.size() > kMaxShapes) shapes.pop_back();
+  if (shapes.size() > kMaxShapes) {
+    shapes.back()->generation = kEvicted;
+    shapes.pop_back();
+  }
   DiscardUnread();
   return shape;
 }
@@ -206,17 +208,28 @@ void Engine::State::Refit() {
   // Taken before the weights are read: a write from now on is seen as a change by the next check.
   Watch();
   derived_valid.assign(derived.size(), false);
-  if (moved) {  // programs hold addresses: make them anew, those of symbolic plans when asked for
-    ++generation;
-    LoadPrologue();
-    shapes.clear();
+  if (moved) {
+    DropPrograms();
     if (plan.symbols.empty()) GetShape({});
     return;
   }
-  if (prologue != nullptr) prologue->Refit();
-  Derive();
-  for (const auto& shape : shapes) shape->program->Refit();
+  try {
+    if (prologue != nullptr) prologue->Refit();
+    Derive();
+    for (const auto& shape : shapes) shape->program->Refit();
+  } catch (...) {
+    DropPrograms();
+    throw;
+  }
   DiscardUnread();
+}
+
+// Calls make the programs that they need anew: for weights at other addresses, and after a refit
+// that failed half-way.
+void Engine::State::DropPrograms() {
+  ++generation;
+  shapes.clear();
+  prologue.reset();
 }
 
 }  // namespace stator

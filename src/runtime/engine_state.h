@@ -28,6 +28,7 @@ struct Engine::State {
   void DiscardUnread();
   std::shared_ptr<const LoadedShape> GetShape(const SymbolValues& symbols);
   void Refit();
+  void DropPrograms();
 
   const Plan& plan;
   Device& device;
@@ -42,7 +43,7 @@ struct Engine::State {
   std::vector<DeviceBuffer> derived;  // one per Plan::derived
   std::vector<bool> derived_valid;    // whether it holds what the prologue makes
   BoundPlan prologue_bound;
-  std::unique_ptr<Program> prologue;  // null when the plan has none
+  std::unique_ptr<Program> prologue;  // null until it is needed
   DeviceBuffer prologue_ws;
 
   std::list<std::shared_ptr<LoadedShape>> shapes;  // the last used first

@@ -8,6 +8,10 @@
 
 namespace stator {
 
+// The generation of a shape that the engine no longer keeps, and no longer refits: a context that
+// still holds it must ask for it anew.
+inline constexpr int64_t kEvicted = -1;
+
 struct LoadedShape {
   int64_t generation = 0;  // Engine::State::generation when it was loaded
   BoundPlan bound;

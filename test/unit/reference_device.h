@@ -17,8 +17,10 @@ namespace stator {
 
 class ReferenceProgram final : public Program {
  public:
-  ReferenceProgram(const BoundPlan& bound, std::span<const Step> steps, bool packs)
-      : bound_(bound), steps_(steps), packs_(packs) {
+  // `fails`: whether making packed copies fails, now and later.
+  ReferenceProgram(const BoundPlan& bound, std::span<const Step> steps, bool packs,
+                   const bool& fails)
+      : bound_(bound), steps_(steps), packs_(packs), fails_(fails) {
     for (const Step& step : steps) {
       bodies_.push_back(step.body.empty() ? Graph{} : ParseGraph(step.body));
     }
@@ -42,6 +44,7 @@ class ReferenceProgram final : public Program {
   }
 
   void Refit() override {
+    if (fails_) Fail(ErrorKind::kDeviceError, "the device is told to fail");
     if (!packs_) return;
     for (const Step& step : steps_) {
       for (int input : step.inputs) {
@@ -94,6 +97,7 @@ class ReferenceProgram final : public Program {
   const BoundPlan& bound_;
   std::span<const Step> steps_;
   bool packs_;
+  const bool& fails_;
   std::vector<Graph> bodies_;
   std::map<int, HostTensor> packed_;
 };
@@ -103,12 +107,13 @@ class ReferenceDevice final : public Device {
   bool packs = false;
   int num_loads = 0, num_copies = 0, num_allocations = 0;
   int64_t limit = INT64_MAX;  // bytes above which Allocate fails
+  bool fails = false;         // whether Load and Refit fail
 
   std::string_view name() const override { return "reference"; }
 
   std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) override {
     ++num_loads;
-    return std::make_unique<ReferenceProgram>(bound, steps, packs);
+    return std::make_unique<ReferenceProgram>(bound, steps, packs, fails);
   }
 
   std::byte* Allocate(int64_t bytes) override {

@@ -95,6 +95,25 @@ TEST_P(EngineTest, KeepsSixteenShapes) {
   EXPECT_EQ(device.num_loads, num_loads + 2);
 }
 
+TEST_P(EngineTest, RefitsShapesThatOnlyAContextKeeps) {
+  std::shared_ptr<Engine> engine = Engine::Load(BindSample(weights), device);
+  Context first(engine), second(engine);
+  std::vector<float> x = {1, 2, 3};
+  Call(first, Input(x));
+  for (size_t rows = 2; rows <= 20; ++rows) {
+    std::vector<float> other(rows * 3);
+    Call(second, Input(other));
+  }
+  ExpectNear(Call(first, Input(x)), Expected(x, weights.w));
+  for (size_t rows = 2; rows <= 20; ++rows) {
+    std::vector<float> other(rows * 3);
+    Call(second, Input(other));
+  }
+  weights.w = {1.0f, 0.5f, 0.25f};
+  engine->Refit();
+  ExpectNear(Call(first, Input(x)), Expected(x, weights.w));
+}
+
 TEST_P(EngineTest, AllocatesNothingForSeenShapes) {
   Context context(Engine::Load(BindSample(weights), device));
   std::vector<float> large(30, 1.0f), small(3, 1.0f);
@@ -148,6 +167,23 @@ TEST_P(EngineTest, TakesWeightsAtAnotherAddress) {
   weights.w.assign(3, NAN);  // no longer read
   ExpectNear(Call(context, Input(x)), Expected(x, other.w));
   EXPECT_FALSE(engine->RefitIfChanged());
+}
+
+TEST_P(EngineTest, RecoversFromARefitThatFailed) {
+  std::shared_ptr<Engine> engine = Engine::Load(BindSample(weights), device);
+  Context context(engine);
+  std::vector<float> x = {1, 2, 3};
+  Call(context, Input(x));
+  Weights other{.w = {0.5f, 1.0f, 2.0f}};
+  for (bool moved : {true, false}) {
+    if (moved) engine->SetWeight("w", other.data());
+    other.w[0] += 1;
+    device.fails = true;
+    if (moved) engine->Refit();  // a symbolic plan loads at the next call
+    EXPECT_THROW(moved ? Call(context, Input(x)) : (engine->Refit(), x), Error);
+    device.fails = false;
+    ExpectNear(Call(context, Input(x)), Expected(x, other.w));
+  }
 }
 
 TEST_P(EngineTest, ComparesEqualWeightsAtAnotherAddress) {
