@@ -4,8 +4,9 @@
 // with one input and one output of its size, and bounds what a step that computes little can reach.
 //
 // Found on one Zen 4 core (AVX-512), OMP_NUM_THREADS=1: memcpy 80 GB/s from cache, add+relu 69,
-// layer_norm with its residual 48, NCHW to NHWC 56; those are bound by memory. gelu takes 24 cycles
-// per vector of 16, gelu_tanh 20 and softmax 27 (exp alone 16): bound by one 512-bit FMA per cycle.
+// layer_norm with its residual 48, NCHW to NHWC 56; those are bound by memory. gelu with its
+// residual takes 7.9 ns per vector of 16, gelu_tanh 6.8 and softmax with scale and mask 9.0: bound
+// by arithmetic.
 #include <cstring>
 #include <random>
 
