@@ -1,6 +1,7 @@
 // ContextPool: one Context per running call, made when needed and kept for the next.
 //
-// Invariant: a leased Context is used by one call only, so any number of threads may run one Engine.
+// Invariant: a leased Context is used by one call only, so any number of threads may run one
+// Engine.
 #pragma once
 
 #include <memory>

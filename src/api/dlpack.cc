@@ -16,11 +16,11 @@ struct Row {
   uint8_t bits;
 };
 constexpr Row kRows[] = {
-    {DType::kBool, kDLBool, 8},       {DType::kUInt8, kDLUInt, 8},
-    {DType::kInt8, kDLInt, 8},        {DType::kInt16, kDLInt, 16},
-    {DType::kInt32, kDLInt, 32},      {DType::kInt64, kDLInt, 64},
-    {DType::kFloat16, kDLFloat, 16},  {DType::kBFloat16, kDLBfloat, 16},
-    {DType::kFloat32, kDLFloat, 32},  {DType::kFloat64, kDLFloat, 64},
+    {DType::kBool, kDLBool, 8},      {DType::kUInt8, kDLUInt, 8},
+    {DType::kInt8, kDLInt, 8},       {DType::kInt16, kDLInt, 16},
+    {DType::kInt32, kDLInt, 32},     {DType::kInt64, kDLInt, 64},
+    {DType::kFloat16, kDLFloat, 16}, {DType::kBFloat16, kDLBfloat, 16},
+    {DType::kFloat32, kDLFloat, 32}, {DType::kFloat64, kDLFloat, 64},
 };
 
 DType GetDType(DLDataType type, std::string_view kind, std::string_view name) {
@@ -28,7 +28,8 @@ DType GetDType(DLDataType type, std::string_view kind, std::string_view name) {
     if (row.code == type.code && row.bits == type.bits && type.lanes == 1) return row.dtype;
   }
   Fail(ErrorKind::kInvalidArgument,
-       "{} `{}`: expected a dtype from bool to float64, found DLPack code {} with {} bits and {} lanes",
+       "{} `{}`: expected a dtype from bool to float64, found DLPack code {} with {} bits and {} "
+       "lanes",
        kind, name, type.code, type.bits, type.lanes);
 }
 
@@ -46,8 +47,8 @@ std::string DeviceName(DLDevice device) {
 TensorRef MakeTensorRef(const DLTensor& tensor, std::string_view kind, std::string_view name) {
   bool on_host = tensor.device.device_type == kDLCPU || tensor.device.device_type == kDLCUDAHost;
   if (!on_host) {
-    Fail(ErrorKind::kInvalidArgument, "{} `{}`: expected a tensor on cpu, found one on {}", kind, name,
-         DeviceName(tensor.device));
+    Fail(ErrorKind::kInvalidArgument, "{} `{}`: expected a tensor on cpu, found one on {}", kind,
+         name, DeviceName(tensor.device));
   }
   TensorRef ref{.data = static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
                 .dtype = GetDType(tensor.dtype, kind, name),
@@ -61,14 +62,15 @@ TensorRef MakeTensorRef(const DLTensor& tensor, std::string_view kind, std::stri
   return ref;
 }
 
-std::span<const std::byte> GetDenseBytes(const DLTensor& tensor, std::string_view kind, std::string_view name) {
+std::span<const std::byte> GetDenseBytes(const DLTensor& tensor, std::string_view kind,
+                                         std::string_view name) {
   TensorRef ref = MakeTensorRef(tensor, kind, name);
   Sizes dense = DenseStrides(ref.dims);
   for (size_t i = 0; i < ref.dims.size(); ++i) {
     if (ref.dims[i] > 1 && ref.strides[i] != dense[i] && ref.num_elements() > 0) {
       Fail(ErrorKind::kInvalidArgument,
-           "{} `{}`: expected a contiguous tensor, found strides [{}]; call contiguous() first", kind, name,
-           fmt::join(ref.strides, ", "));
+           "{} `{}`: expected a contiguous tensor, found strides [{}]; call contiguous() first",
+           kind, name, fmt::join(ref.strides, ", "));
     }
   }
   return {ref.data, static_cast<size_t>(ref.num_elements()) * DTypeSize(ref.dtype)};

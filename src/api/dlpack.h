@@ -4,11 +4,11 @@
 // Errors: InvalidArgument naming the tensor for a device, dtype or layout that does not fit.
 #pragma once
 
-#include <dlpack/dlpack.h>
-
 #include <cstddef>
 #include <span>
 #include <string_view>
+
+#include <dlpack/dlpack.h>
 
 #include "ir/op_def.h"
 

@@ -3,20 +3,19 @@
 // In:  JSON text of an exported program, torch tensors (by DLPack, never copied), options as JSON.
 // Out: `stator.CompiledModule` and `stator.Engine` objects; tensors allocated by torch.
 // Invariants: an Error becomes a tvm-ffi error whose kind is "stator.<ErrorKind>", which
-// python/torch_stator/errors.py turns into a Python exception. Calls run without the GIL, so several
-// Python threads may run one Engine at once, each with a Context of its own.
-
-#include <tvm/ffi/container/array.h>
-#include <tvm/ffi/container/tensor.h>
-#include <tvm/ffi/extra/c_env_api.h>
-#include <tvm/ffi/function.h>
-#include <tvm/ffi/reflection/registry.h>
+// python/torch_stator/errors.py turns into a Python exception. Calls run without the GIL, so
+// several Python threads may run one Engine at once, each with a Context of its own.
 
 #include <algorithm>
 #include <climits>
 #include <numeric>
 
 #include <nlohmann/json.hpp>
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/c_env_api.h>
+#include <tvm/ffi/function.h>
+#include <tvm/ffi/reflection/registry.h>
 
 #include "api/context_pool.h"
 #include "api/dlpack.h"
@@ -51,9 +50,8 @@ std::string_view View(const ffi::String& text) { return {text.data(), text.size(
 // The bytes of a dense row-major tensor, kept alive by the result.
 ConstantData MakeConstant(const ffi::Tensor& tensor, std::string_view name) {
   std::span bytes = GetDenseBytes(*tensor.GetDLTensorPtr(), "weight", name);
-  return {.bytes = bytes.data(),
-          .size = bytes.size(),
-          .owner = std::make_shared<ffi::Tensor>(tensor)};
+  return {
+      .bytes = bytes.data(), .size = bytes.size(), .owner = std::make_shared<ffi::Tensor>(tensor)};
 }
 
 // A tensor from torch's allocator. Needs a call that got a torch tensor among its arguments.
@@ -67,8 +65,9 @@ ffi::Tensor AllocateLike(const TensorRef& output) {
   });
   std::vector<int64_t> dims(rank);
   for (size_t i = 0; i < rank; ++i) dims[i] = output.dims[order[i]];
-  ffi::Tensor tensor = ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, ffi::ShapeView(dims.data(), dims.size()),
-                                                 ToDLDataType(output.dtype), DLDevice{kDLCPU, 0});
+  ffi::Tensor tensor =
+      ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, ffi::ShapeView(dims.data(), dims.size()),
+                                ToDLDataType(output.dtype), DLDevice{kDLCPU, 0});
   if (std::is_sorted(order.begin(), order.end())) return tensor;
   return tensor.as_strided(ffi::ShapeView(output.dims.data(), rank),
                            ffi::ShapeView(output.strides.data(), rank));
@@ -154,7 +153,8 @@ class CompiledModuleRef : public ffi::ObjectRef {
                                                 CompiledModuleObj);
 };
 
-// {"min_block_size": 1, "torch_executed_ops": ["aten.sub"], ...}; absent members keep their default.
+// {"min_block_size": 1, "torch_executed_ops": ["aten.sub"], ...}; absent members keep their
+// default.
 CompileOptions ParseOptions(const std::string& text) {
   nlohmann::json json = nlohmann::json::parse(text);
   CompileOptions options;
@@ -174,7 +174,8 @@ CompiledModuleRef CompileProgram(const ffi::String& program, const ffi::Array<ff
                                  const ffi::Array<ffi::Tensor>& tensors,
                                  const ffi::String& options) {
   WeightData weights;
-  for (size_t i = 0; i < names.size(); ++i) weights[names[i]] = MakeConstant(tensors[i], View(names[i]));
+  for (size_t i = 0; i < names.size(); ++i)
+    weights[names[i]] = MakeConstant(tensors[i], View(names[i]));
   ImportedGraph imported = ImportExportedProgram(View(program), weights);
   return CompiledModuleRef(Compile(imported, ParseOptions(options)));
 }
@@ -259,10 +260,9 @@ TVM_FFI_STATIC_INIT_BLOCK() {
              for (const PlanPort& port : self->engine().plan().inputs) names.push_back(port.name);
              return names;
            })
-      .def("num_outputs",
-           [](EngineRef self) {
-             return static_cast<int64_t>(self->engine().plan().outputs.size());
-           })
+      .def(
+          "num_outputs",
+          [](EngineRef self) { return static_cast<int64_t>(self->engine().plan().outputs.size()); })
       .def("plan_text",
            [](EngineRef self) {
              return Guard([&] { return ffi::String(PlanToText(self->engine().plan())); });

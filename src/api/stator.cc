@@ -136,16 +136,14 @@ const char* StatorEngineOutputName(const StatorEngine* engine, int index) {
 
 int StatorEngineRun(StatorEngine* engine, const DLTensor* const* inputs, int num_inputs,
                     DLManagedTensorVersioned** outputs) {
-  return stator::Guard([&] {
-    stator::Run(*engine, std::span(inputs, static_cast<size_t>(num_inputs)), outputs);
-  });
+  return stator::Guard(
+      [&] { stator::Run(*engine, std::span(inputs, static_cast<size_t>(num_inputs)), outputs); });
 }
 
 int StatorEngineSetWeight(StatorEngine* engine, const char* name, const DLTensor* tensor) {
   return stator::Guard([&] {
     std::span bytes = stator::GetDenseBytes(*tensor, "weight", name);
-    engine->pool.engine().SetWeight(name,
-                                    stator::MakeConstantData({bytes.begin(), bytes.end()}));
+    engine->pool.engine().SetWeight(name, stator::MakeConstantData({bytes.begin(), bytes.end()}));
   });
 }
 

@@ -2,9 +2,9 @@
 // (trace, debug, info, warn, error, off).
 #pragma once
 
-#include <spdlog/spdlog.h>
-
 #include <string>
+
+#include <spdlog/spdlog.h>
 
 namespace stator {
 

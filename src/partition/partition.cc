@@ -94,8 +94,8 @@ class Partitioner {
     SinkConstants();
   }
 
-  // What reads weights alone (the transpose of a linear layer) goes where it is used, lest it become
-  // an engine of its own before everything else.
+  // What reads weights alone (the transpose of a linear layer) goes where it is used, lest it
+  // become an engine of its own before everything else.
   void SinkConstants() {
     std::vector<int> latest(units_.size(), -1);  // the last level that serves all users
     for (size_t i = units_.size(); i-- > 0;) {

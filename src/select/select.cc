@@ -13,13 +13,13 @@ namespace {
 constexpr size_t kFewCandidates = 3;
 
 std::string DescribeTensor(const PlanTensor& tensor) {
-  return fmt::format("{}{}{}{}", tensor.storage == StorageKind::kWeight ||
-                                         tensor.storage == StorageKind::kDerived ||
-                                         tensor.storage == StorageKind::kLiteral
-                                     ? "const "
-                                     : "",
-                     DTypeName(tensor.dtype), DimsToString(tensor.dims),
-                     DimsToString(tensor.strides));
+  return fmt::format(
+      "{}{}{}{}",
+      tensor.storage == StorageKind::kWeight || tensor.storage == StorageKind::kDerived ||
+              tensor.storage == StorageKind::kLiteral
+          ? "const "
+          : "",
+      DTypeName(tensor.dtype), DimsToString(tensor.dims), DimsToString(tensor.strides));
 }
 
 // Everything that decides how fast a kernel runs.

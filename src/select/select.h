@@ -2,8 +2,8 @@
 //
 // In:  kernels with their operands' layouts, the target's tactic providers, and what may be spent.
 // Out: a Tactic per kernel: the provider's first guess (level 0), or the fastest of those measured.
-// Invariant: with the same timing cache the choice is the same. A kernel that no provider can run gets
-// the reference tactic, which can run anything.
+// Invariant: with the same timing cache the choice is the same. A kernel that no provider can run
+// gets the reference tactic, which can run anything.
 #pragma once
 
 #include <functional>
@@ -40,7 +40,7 @@ class TacticProvider {
 };
 
 struct SelectOptions {
-  int optimization_level = 3;   // 0: never measure; 1-3: the first three candidates; 4-5: all
+  int optimization_level = 3;    // 0: never measure; 1-3: the first three candidates; 4-5: all
   TimingCache* cache = nullptr;  // may be null
 };
 

@@ -2,8 +2,9 @@
 
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <span>
+
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file_map.h"
@@ -22,8 +23,8 @@ TimingCache::TimingCache(std::string path) : path_(std::move(path)) {
   std::ifstream file(path_, std::ios::binary);
   if (!file) return;  // none yet
   std::string text(std::istreambuf_iterator<char>(file), {});
-  auto json = text.size() <= kMaxFileBytes ? nlohmann::json::parse(text, nullptr, false)
-                                           : nlohmann::json();
+  auto json =
+      text.size() <= kMaxFileBytes ? nlohmann::json::parse(text, nullptr, false) : nlohmann::json();
   if (!json.is_object() || json["version"] != kFileVersion || !json["seconds"].is_object()) {
     Log().warn("timing cache {} is ignored: it is not a timing cache of version {}", path_,
                kFileVersion);

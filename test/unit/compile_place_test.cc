@@ -1,9 +1,8 @@
 // Place and FindView: strided windows equal to what torch's views give, and storages chosen well.
-#include "compile/place.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "compile/place.h"
 #include "fuse/fuse.h"
 #include "ir/op_def.h"
 #include "ir/parse.h"
