@@ -107,9 +107,12 @@ def _compile_inference(
     )
     if not mutated:
         return compiled
-    return _guard_aliases(gm, compiled, example_inputs, mutated | {
-        i for i, node in enumerate(outer) if not _is_weight(node)
-    })
+    return _guard_aliases(
+        gm,
+        compiled,
+        example_inputs,
+        mutated | {i for i, node in enumerate(outer) if not _is_weight(node)},
+    )
 
 
 def _guard_aliases(

@@ -94,13 +94,13 @@ def lift_constants(gm: torch.fx.GraphModule) -> dict[str, torch.Tensor]:
 def memory_order(tensor: torch.Tensor) -> list[int] | None:
     """The dims from outermost to innermost in memory, for a dense tensor without overlap; None for
     one with gaps. `tensor.permute(order)` is then contiguous."""
-    order = sorted(range(tensor.dim()), key=lambda dim: (-tensor.stride(dim), tensor.shape[dim] == 1))
+    order = sorted(
+        range(tensor.dim()), key=lambda dim: (-tensor.stride(dim), tensor.shape[dim] == 1)
+    )
     return order if tensor.permute(order).is_contiguous() else None
 
 
-def put_in_memory_order(
-    gm: torch.fx.GraphModule, node: torch.fx.Node, order: list[int]
-) -> None:
+def put_in_memory_order(gm: torch.fx.GraphModule, node: torch.fx.Node, order: list[int]) -> None:
     """Makes a placeholder take its tensor permuted to `order`: the graph permutes it back."""
     inverse = sorted(range(len(order)), key=order.__getitem__)
     users = list(node.users)
@@ -113,7 +113,7 @@ def put_in_memory_order(
 
 
 def module_name(source: str) -> str | None:
-    """"layer1.0.weight" for dynamo's "L['self']._modules['layer1']._modules['0']._parameters[...]"."""
+    """ "layer1.0.weight" for dynamo's "L['self']._modules['layer1']._modules['0']._parameters[...]"."""
     parts = re.findall(r"\['([^']*)'\]", source.partition("]")[2])
     return ".".join(parts) or None
 
@@ -162,7 +162,9 @@ def _opaque_call(serializer: Any, node: torch.fx.Node) -> schema.Node:
         for result in results
         if isinstance(result.meta.get("val"), torch.Tensor)
     ]
-    target = node.target if isinstance(node.target, str) else serializer.serialize_operator(node.target)
+    target = (
+        node.target if isinstance(node.target, str) else serializer.serialize_operator(node.target)
+    )
     return schema.Node(target=target, inputs=inputs, outputs=outputs, metadata=_metadata(node))
 
 
@@ -183,5 +185,3 @@ def _get_attr(gm: torch.fx.GraphModule, target: str) -> Any:
     for name in target.split("."):
         value = getattr(value, name)
     return value
-
-

@@ -60,9 +60,7 @@ class FrozenWeights:
 
     def check(self, current: tuple[torch.Tensor, ...]) -> None:
         """Refits when `current` is not what the engines hold. To be called before each call of them."""
-        if not self._same_tensors(current) or self._versions() != self._version_sum:
-            self._refit(current)
-        elif list(map(_get_pointer, current)) != self._pointers:
+        if not self._same_tensors(current) or self._versions() != self._version_sum or list(map(_get_pointer, current)) != self._pointers:
             self._refit(current)
 
     def _same_tensors(self, current: tuple[torch.Tensor, ...]) -> bool:

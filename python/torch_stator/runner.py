@@ -72,7 +72,6 @@ class Runner:
                 values[slot] = None
         return [values[out] if type(out) is int else out[0] for out in self._outputs]
 
-
     def live_slots(self) -> set[int]:
         """The slots that a step or an output reads."""
         read = {slot for _, inputs, _, _ in self._steps for slot in inputs}
@@ -176,7 +175,12 @@ class _Builder:
             last_use.update(dict.fromkeys((*reads, *writes), i))
         alive = {slot for slot in kept if isinstance(slot, int)}
         steps = [
-            (function, reads, writes, tuple(s for s, use in last_use.items() if use == i and s not in alive))
+            (
+                function,
+                reads,
+                writes,
+                tuple(s for s, use in last_use.items() if use == i and s not in alive),
+            )
             for i, (function, reads, writes) in enumerate(self.steps)
         ]
         num_values = self.num_slots - len(self.placeholders)

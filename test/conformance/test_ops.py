@@ -10,7 +10,6 @@ import zlib
 
 import pytest
 import torch
-
 from torch_stator import _ffi
 
 DTYPES = {

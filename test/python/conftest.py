@@ -28,7 +28,9 @@ def run(compilations):
     nodes must run in engines, unless `coverage` is given as None."""
 
     def compile_and_check(model, *inputs, coverage=1.0, **options):
-        compiled = torch.compile(model, backend="stator", options={"optimization_level": 0, **options})
+        compiled = torch.compile(
+            model, backend="stator", options={"optimization_level": 0, **options}
+        )
         with torch.no_grad():
             check(compiled, model, *inputs)
         assert compilations, "the backend did not compile"

@@ -64,7 +64,10 @@ def test_keyword_inputs():
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.randn(2, 3, 9, 8), r"input `x`: expected float32\[2, 3, 8, 8\], found float32\[2, 3, 9"),
+        (
+            torch.randn(2, 3, 9, 8),
+            r"input `x`: expected float32\[2, 3, 8, 8\], found float32\[2, 3, 9",
+        ),
         (torch.randn(2, 3, 8, 8).double(), r"found float64\[2, 3, 8, 8\]"),
         (torch.empty(2, 3, 8, 8, device="meta"), "on cpu, found one on meta"),
         (3, "expected a tensor"),

@@ -52,7 +52,9 @@ def test_the_backend_is_found_without_an_import():
         "import torch; f = torch.compile(torch.nn.ReLU().eval(), backend='stator'); "
         "print(f(torch.tensor([-1., 2.])).tolist())"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "[0.0, 2.0]"
 
 
@@ -290,7 +292,9 @@ def test_threads_share_a_compiled_model(run):
                 except AssertionError as error:
                     failures.append(error)
 
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(inputs, expected, strict=True)]
+    threads = [
+        threading.Thread(target=work, args=pair) for pair in zip(inputs, expected, strict=True)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -367,5 +371,7 @@ def test_errors_of_the_compiler_are_python_exceptions():
     with pytest.raises(InvalidArgumentError):
         _ffi.compile_text("graph @g(", "{}")
     with pytest.raises(ValueError, match="expected"):
-        _ffi.run_ir("graph @g(%x: f32[2]) {\n  %0 = exp(%x) : f32[2]\n  return %0\n}", [torch.ones(3)])
+        _ffi.run_ir(
+            "graph @g(%x: f32[2]) {\n  %0 = exp(%x) : f32[2]\n  return %0\n}", [torch.ones(3)]
+        )
     assert issubclass(UnsupportedError, NotImplementedError)

@@ -54,7 +54,9 @@ def to_numpy(managed):
     shape = tensor.shape[: tensor.ndim]
     data = ctypes.cast(tensor.data, ctypes.POINTER(ctypes.c_float))
     strides = [4 * s for s in tensor.strides[: tensor.ndim]]
-    array = np.lib.stride_tricks.as_strided(np.ctypeslib.as_array(data, (1,)), shape, strides).copy()
+    array = np.lib.stride_tricks.as_strided(
+        np.ctypeslib.as_array(data, (1,)), shape, strides
+    ).copy()
     managed.contents.deleter(managed)
     return array
 
@@ -107,7 +109,9 @@ def test_run(library, engine, model):
 def test_refit(library, engine, model):
     x = np.ones((2, 4), np.float32)
     weight = np.ascontiguousarray(model[0].weight.detach().numpy() * 2)
-    assert library.StatorEngineSetWeight(engine, b"0.weight", ctypes.byref(as_dltensor(weight))) == 0
+    assert (
+        library.StatorEngineSetWeight(engine, b"0.weight", ctypes.byref(as_dltensor(weight))) == 0
+    )
     assert library.StatorEngineRefit(engine) == 0
     with torch.no_grad():
         model[0].weight.mul_(2)

@@ -24,7 +24,9 @@ def randomise(model):
 
 
 def compare(model, inputs, compilations):
-    compiled = torch.compile(model, backend="stator", dynamic=False, options={"optimization_level": 1})
+    compiled = torch.compile(
+        model, backend="stator", dynamic=False, options={"optimization_level": 1}
+    )
     with torch.no_grad():
         actual = zoo.outputs_of(compiled(**inputs))
         expected = zoo.outputs_of(model(**inputs))
@@ -69,7 +71,11 @@ def make_bert():
     import transformers
 
     config = transformers.BertConfig(
-        vocab_size=99, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96
+        vocab_size=99,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
     )
     ids = torch.randint(0, 99, (2, 11))
     mask = torch.ones(2, 11, dtype=torch.int64)
