@@ -2,9 +2,10 @@
 //
 // A block of queries meets the head's keys in blocks: scores = K Q^T, softmax, then O += P V. K, Q
 // and V are packed into panels as wide as the register tile, which makes any strides and dtypes one
-// case and keeps the inner loops free of address arithmetic. Measured on 12 heads of 197 and of 128
-// queries and keys, 64 columns: 84 % of the FMA peak (AVX-512 and AVX2) with packing, 78 % with the
-// softmax. A few queries, as in decoding, read keys and values once and in place instead.
+// case and keeps the inner loops free of address arithmetic. 12 heads of 197 or 128 queries and
+// keys with 64 columns run at 77 % (AVX-512) and 73 % (AVX2) of the FMA peak, and at 84 % without
+// the softmax (bench/cpu_attention_bench.cc). A few queries, as in decoding, read keys and values
+// once and in place instead.
 #include "cpu/run/simd_target.h"
 
 #undef HWY_TARGET_INCLUDE

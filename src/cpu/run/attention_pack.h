@@ -11,6 +11,7 @@
 #define STATOR_CPU_RUN_ATTENTION_PACK_H_
 #endif
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cpu/run/attention_kernels.h"
@@ -110,15 +111,14 @@ inline void PackTransposed(const Rows& from, int64_t first, int64_t n, int64_t c
 // Rows [0, n) as panels [n][vectors of the panel]; missing columns are zero.
 inline void PackPanels(const Rows& from, int64_t n, int64_t columns, float* buffer, float* to) {
   Panels panels(columns);
-  for (int64_t r = 0; r < n; ++r) {
-    const float* row = from.Get(r, 0, columns, buffer);
-    for (int64_t p = 0; p < panels.count; ++p) {
-      int64_t begin = panels.Begin(p) * kWidth, size = panels.Size(p) * kWidth;
-      float* out = to + begin * n + r * size;
-      for (int64_t c = 0; c < size; c += kWidth) {
-        int64_t left = columns - begin - c;
-        Store(left >= kWidth ? Load(row + begin + c) : LoadFirst(row + begin + c, left), out + c);
-      }
+  for (int64_t p = 0; p < panels.count; ++p) {
+    int64_t begin = panels.Begin(p) * kWidth, size = panels.Size(p) * kWidth;
+    int64_t present = std::min(size, columns - begin);
+    for (int64_t r = 0; r < n; ++r, to += size) {
+      const float* row = from.Get(r, begin, present, buffer);
+      int64_t c = 0;
+      for (; c + kWidth <= present; c += kWidth) Store(Load(row + c), to + c);
+      if (c < size) Store(LoadFirst(row + c, present - c), to + c);
     }
   }
 }
