@@ -1,8 +1,9 @@
 """Ahead of time: torch_stator.compile, save and load.
 
-In:  a model and example inputs, traced by torch.export (no graph breaks: the whole model or an error).
-Out: a Program, called like the model. It sees changes of the model's weights, writes to its buffers and
-     to mutated inputs as the model would, and can be saved as one file.
+In:  a model and example inputs, traced by torch.export (no graph breaks: the whole model or an
+     error).
+Out: a Program, called like the model. It sees changes of the model's weights, writes to its
+     buffers and to mutated inputs as the model would, and can be saved as one file.
 File: a zip archive of `program.json` (signature and steps), `engine.plan` (with its weights) and
 `state/<i>` (raw bytes of buffers). Nothing in it is code or a pickle.
 """
@@ -103,7 +104,7 @@ class Program:
             values = self._arguments(given)
             arguments = list(values)
             results = self._runner(values)
-            for name, result in zip(self._mutated, results):
+            for name, result in zip(self._mutated, results, strict=False):
                 arguments[self._positions[name]].copy_(result)
         return pytree.tree_unflatten(results[len(self._mutated) :], self._out_spec)
 
@@ -136,8 +137,8 @@ class Program:
         return self._model(*args, **kwargs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the program with its weights as one file. Raises UnsupportedError when a part of it
-        runs in torch."""
+        """Writes the program with its weights as one file. Raises UnsupportedError when a part of
+        it runs in torch."""
         if self._compilation is None:
             raise UnsupportedError("a loaded program cannot be saved again: copy its file")
         engines = self._compilation.engines
@@ -174,8 +175,8 @@ def compile(  # noqa: A001
     kwargs: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Program:
-    """Compiles a model for the shapes of `example_inputs` (and `kwargs`, the model's keyword inputs).
-    `options` are the fields of CompilationSettings."""
+    """Compiles a model for the shapes of `example_inputs` (and `kwargs`, the model's keyword
+    inputs). `options` are the fields of CompilationSettings."""
     settings = CompilationSettings.from_options(options)
     with torch.no_grad():
         exported = torch.export.export(model, tuple(example_inputs), dict(kwargs or {}))

@@ -2,8 +2,8 @@
 
 In:  dynamo's graph and the real tensors that it was traced with; options.
 Out: a callable that runs the graph: engines where we can, torch where we cannot.
-Invariant: never a wrong result and never a wrong gradient: where autograd has to see the graph, where it
-trains, and where our compiler fails, the graph runs in eager PyTorch, with one warning.
+Invariant: never a wrong result and never a wrong gradient: where autograd has to see the graph,
+where it trains, and where our compiler fails, the graph runs in eager PyTorch, with one warning.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def stator(
     options: Mapping[str, Any] | None = None,
     **others: Any,
 ) -> Callable[..., Any]:
-    """Compiles a graph for `torch.compile(model, backend="stator", options=...)`. The options are the
-    fields of CompilationSettings."""
+    """Compiles a graph for `torch.compile(model, backend="stator", options=...)`. The options are
+    the fields of CompilationSettings."""
     if "mode" in others:
         raise InvalidArgumentError(
-            f"mode={others['mode']!r} is for another backend: use options, such as optimization_level"
+            f"mode={others['mode']!r} is for another backend: use options, such as "
+            "optimization_level"
         )
     settings = CompilationSettings.from_options(options)
     if reason := _find_reason_for_eager(example_inputs):
@@ -79,8 +80,8 @@ def _is_dynamic(tensor: torch.Tensor) -> bool:
 def _compile_inference(
     gm: torch.fx.GraphModule, example_inputs: Sequence[torch.Tensor], settings: CompilationSettings
 ) -> Callable[..., Any]:
-    """AOTAutograd makes the graph functional, writes mutated inputs back, and makes outputs that alias
-    inputs; what is left is compiled."""
+    """AOTAutograd makes the graph functional, writes mutated inputs back, and makes outputs that
+    alias inputs; what is left is compiled."""
     outer = gm.graph.find_nodes(op="placeholder")
     frozen = [settings.freeze_weights and _is_weight(node) for node in outer]
     mutated: set[int] = set()
@@ -121,8 +122,9 @@ def _guard_aliases(
     example_inputs: Sequence[torch.Tensor],
     positions: set[int],
 ) -> Callable[..., Any]:
-    """A graph that mutates inputs was traced for inputs that share memory as `example_inputs` do, which
-    dynamo does not guard; a call with others runs in eager PyTorch. `positions`: the inputs to look at."""
+    """A graph that mutates inputs was traced for inputs that share memory as `example_inputs` do,
+    which dynamo does not guard; a call with others runs in eager PyTorch. `positions`: the inputs
+    to look at."""
     order = sorted(positions)
 
     def find_sharing(inputs: Sequence[torch.Tensor]) -> list[int]:

@@ -42,8 +42,8 @@ def compile_graph(
     weights: Mapping[str, tuple[str, torch.Tensor]],
     settings: CompilationSettings,
 ) -> Compilation:
-    """Compiles `gm`, changing it. `weights`: by placeholder, a weight's own name and its tensor; the
-    tensors are the user's, who may change them at any time."""
+    """Compiles `gm`, changing it. `weights`: by placeholder, a weight's own name and its tensor;
+    the tensors are the user's, who may change them at any time."""
     _refuse_training(gm)
     start = time.perf_counter()
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]

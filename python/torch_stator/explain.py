@@ -78,8 +78,8 @@ def explain(
     options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Explanation:
-    """Compiles `model` for these inputs, under no_grad, and tells what became of it. `kwargs` are the
-    model's; a warning says when the model as a whole runs in eager PyTorch."""
+    """Compiles `model` for these inputs, under no_grad, and tells what became of it. `kwargs` are
+    the model's; a warning says when the model as a whole runs in eager PyTorch."""
     compilations: list[Compilation] = []
     backend.on_compilation.append(compilations.append)
     try:

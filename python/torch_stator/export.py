@@ -3,8 +3,8 @@
 In:  the functional FX graph that AOTAutograd or torch.export traced, with fake tensors in
      `meta["val"]`, and which of its placeholders are weights.
 Out: JSON text; each node carries its FX name and the user's file:line.
-Invariant: the graph given is changed only by `lift_constants` and `put_in_memory_order`, before it is
-written, so that its nodes and the JSON keep the same names.
+Invariant: the graph given is changed only by `lift_constants` and `put_in_memory_order`, before it
+is written, so that its nodes and the JSON keep the same names.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Weight:
 
 
 def export_graph(gm: torch.fx.GraphModule, weights: Iterable[Weight]) -> str:
-    """The graph in the export schema. Every output is a user output: what a graph does to its inputs
-    is written back by the caller."""
+    """The graph in the export schema. Every output is a user output: what a graph does to its
+    inputs is written back by the caller."""
     weight_names = {weight.placeholder: weight.name for weight in weights}
     serializer = serde.GraphModuleSerializer(None, [])  # type: ignore[arg-type]
     serializer.serialize_metadata = _metadata  # type: ignore[method-assign]
@@ -113,7 +113,8 @@ def put_in_memory_order(gm: torch.fx.GraphModule, node: torch.fx.Node, order: li
 
 
 def module_name(source: str) -> str | None:
-    """ "layer1.0.weight" for dynamo's "L['self']._modules['layer1']._modules['0']._parameters[...]"."""
+    """ "layer1.0.weight" for dynamo's
+    "L['self']._modules['layer1']._modules['0']._parameters[...]"."""
     parts = re.findall(r"\['([^']*)'\]", source.partition("]")[2])
     return ".".join(parts) or None
 

@@ -59,13 +59,18 @@ class FrozenWeights:
                     self._readers[name].append(engine)
 
     def check(self, current: tuple[torch.Tensor, ...]) -> None:
-        """Refits when `current` is not what the engines hold. To be called before each call of them."""
-        if not self._same_tensors(current) or self._versions() != self._version_sum or list(map(_get_pointer, current)) != self._pointers:
+        """Refits when `current` is not what the engines hold. To be called before each call of
+        them."""
+        if (
+            not self._same_tensors(current)
+            or self._versions() != self._version_sum
+            or list(map(_get_pointer, current)) != self._pointers
+        ):
             self._refit(current)
 
     def _same_tensors(self, current: tuple[torch.Tensor, ...]) -> bool:
-        # Tuples compare by identity first; where two tensors differ, by `==`, which is no answer for
-        # one element (hence `_scalars`) and raises for more.
+        # Tuples compare by identity first; where two tensors differ, by `==`, which is no answer
+        # for one element (hence `_scalars`) and raises for more.
         try:
             same = current == self._tensors
         except RuntimeError:
@@ -94,7 +99,8 @@ class FrozenWeights:
     def _snapshot(self, tensors: tuple[torch.Tensor, ...]) -> None:
         self._tensors = tensors
         self._scalars = [i for i, tensor in enumerate(tensors) if tensor.numel() <= 1]
-        # Tensors made under inference_mode have no version counter: the fingerprint is all there is.
+        # Tensors made under inference_mode have no version counter: the fingerprint is all there
+        # is.
         self._versioned = [tensor for tensor in tensors if not tensor.is_inference()]
         self._version_sum = self._versions()
         self._pointers = list(map(_get_pointer, tensors))

@@ -3,8 +3,8 @@
 In:  the FX graph, the parts that the C++ compiler made of it, and on each call the values of the
      graph's placeholders.
 Out: the graph's outputs.
-Invariant: what a part reads was made by an earlier one, or is a placeholder; a value is dropped after
-its last use.
+Invariant: what a part reads was made by an earlier one, or is a placeholder; a value is dropped
+after its last use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ Step = tuple[Callable[..., Any], tuple[int, ...], tuple[int, ...], tuple[int, ..
 
 
 class Runner:
-    """Runs a compiled graph. AOTAutograd's boxed convention: one list of arguments, which it empties."""
+    """Runs a compiled graph. AOTAutograd's boxed convention: one list of arguments, which it
+    empties."""
 
     _boxed_call = True
 
@@ -147,8 +148,9 @@ class _Builder:
         self.steps.append((function, reads, tuple(self.slot(name) for name in outputs)))
 
     def with_sources(self, names: Iterable[str], available: Container[str]) -> list[Node]:
-        """FX nodes, the getitems that unpack them, and what they read: as far as `available` values,
-        through whatever no part covers (sizes, constants, views that vanished). In graph order."""
+        """FX nodes, the getitems that unpack them, and what they read: as far as `available`
+        values, through whatever no part covers (sizes, constants, views that vanished). In graph
+        order."""
         wanted = {self.nodes[name] for name in names}
         found: set[Node] = set()
         stack = list(wanted)
@@ -193,8 +195,8 @@ def build_runner(
     functions: Sequence[Callable[..., Any] | None],
     constants: Sequence[torch.Tensor],
 ) -> Runner:
-    """The runner of a graph whose parts `report` lists; `functions` are the engines' (None: torch), and
-    `constants` what its last placeholders hold."""
+    """The runner of a graph whose parts `report` lists; `functions` are the engines' (None:
+    torch), and `constants` what its last placeholders hold."""
     builder = _Builder(gm, report)
     parts = list(zip(report["parts"], functions, strict=True))
     (outputs,) = gm.graph.output_node().args

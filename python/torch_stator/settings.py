@@ -25,14 +25,14 @@ class CompilationSettings:
 
     min_block_size: fewest operators per engine; smaller regions run in torch. `float("inf")` leaves
         everything to torch, to see the coverage without a build.
-    torch_executed_ops: operators that torch runs whatever Stator could: `torch.ops.aten.sub.Tensor`,
-        or names such as "torch.ops.aten.sub.Tensor", "aten.sub".
+    torch_executed_ops: operators that torch runs whatever Stator could:
+        `torch.ops.aten.sub.Tensor`, or names such as "torch.ops.aten.sub.Tensor", "aten.sub".
     pass_through_build_failures: raise when a build fails, instead of leaving the region to torch.
     optimization_level: 0 takes the first way to run each kernel; 1 to 3 measure the likely ones; 4
         and 5 measure all.
     cache_dir: where measured times are kept between processes; None keeps nothing.
-    freeze_weights: compile parameters and buffers as constants. A change of their content is seen and
-        honoured at the next call (see docs/python.md).
+    freeze_weights: compile parameters and buffers as constants. A change of their content is seen
+        and honoured at the next call (see docs/python.md).
     debug: log each stage, with its time, to stderr.
     """
 

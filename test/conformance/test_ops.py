@@ -1,8 +1,8 @@
 """Every row of the op table against torch, for each dtype it claims.
 
-The table comes from C++ as JSON (src/ops/describe.h): each row has samples as IR text and the Python
-expression that computes the same with torch. Each sample runs with contiguous and with strided
-inputs, on the reference evaluator and on the CPU engine.
+The table comes from C++ as JSON (src/ops/describe.h): each row has samples as IR text and the
+Python expression that computes the same with torch. Each sample runs with contiguous and with
+strided inputs, on the reference evaluator and on the CPU engine.
 """
 
 import json
@@ -126,7 +126,8 @@ def evaluate_in_torch(row, sample, inputs):
     names = {"torch": torch, "x": inputs, "a": make_attrs(row, sample)}
     expected_dtypes = [parse_type(text)[0] for text in sample["outputs"]]
     if sample["dtype"] in ("f16", "bf16") and "pointwise" not in row["traits"]:
-        # Sums are accumulated in f32, which torch does not do everywhere: the exact result, rounded.
+        # Sums are accumulated in f32, which torch does not do everywhere: the exact result,
+        # rounded.
         names["x"] = [widen(t) if t is not None and t.is_floating_point() else t for t in inputs]
     try:
         result = eval(row["torch"], names)
@@ -146,7 +147,7 @@ def cases():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("row, samples", list(cases()))
+@pytest.mark.parametrize(("row", "samples"), list(cases()))
 def test_matches_torch(row, samples, engine):
     for sample in samples:
         inputs = make_inputs(row, sample)
@@ -209,7 +210,7 @@ def test_attention_rows_without_keys_are_zero(engine, mask):
 
 
 @pytest.mark.parametrize(
-    "op, x, index",
+    ("op", "x", "index"),
     [
         ("embedding(%x, %i)", "f32[4, 5]", 4),
         ("embedding(%x, %i)", "f32[4, 5]", -1),

@@ -24,8 +24,8 @@ def compilations():
 
 @pytest.fixture
 def run(compilations):
-    """run(model, *inputs): compiles, checks the result against eager, returns the compiled model. All
-    nodes must run in engines, unless `coverage` is given as None."""
+    """run(model, *inputs): compiles, checks the result against eager, returns the compiled model.
+    All nodes must run in engines, unless `coverage` is given as None."""
 
     def compile_and_check(model, *inputs, coverage=1.0, **options):
         compiled = torch.compile(
