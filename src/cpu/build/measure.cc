@@ -20,9 +20,10 @@
 namespace stator {
 namespace {
 
-// A tactic is run until its fastest time has been seen a few times over, at most this long.
-constexpr double kBudgetSeconds = 8e-3;
-constexpr int kMinRuns = 3, kMaxRuns = 20;
+// What one tactic may take, once prepared: a model has about a hundred to measure in two seconds.
+// The fastest of a few runs is near the fastest of many, since what disturbs a run only slows it.
+constexpr double kBudgetSeconds = 6e-3;
+constexpr int kMinRuns = 2, kMaxRuns = 20;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Normally distributed floats, the same in every process, repeated to fill the buffer.

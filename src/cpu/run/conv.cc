@@ -99,6 +99,8 @@ class ConvMaker {
   std::unique_ptr<PreparedStep> Run() const {
     memory::desc x = WantedDesc(x_), out = WantedDesc(out_), weights = WeightsDesc();
     Fusion fusion;
+    // Where the primitive likes its operands as they lie, "any" would be "given" over again.
+    fusion.must_reorder = layout_ == Layout::kAny && w_.data != nullptr;
     fusion.arguments = {
         {DNNL_ARG_SRC, MakeInput(site_, fused_.operands[0], ActivationDesc(x_))},
         {DNNL_ARG_WEIGHTS, MakeInput(site_, fused_.operands[1], weights)},

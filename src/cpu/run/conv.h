@@ -17,7 +17,8 @@ inline constexpr std::string_view kConvLayouts[] = {
     "any",            // as the primitive likes best, copied when they lie otherwise
 };
 
-// Null when oneDNN has no optimised implementation of the body in this layout.
+// Null when oneDNN has no optimised implementation of the body in this layout, or when it is the
+// same as "given".
 std::unique_ptr<PreparedStep> FindConv(const StepSite& site, std::string_view layout);
 
 }  // namespace stator

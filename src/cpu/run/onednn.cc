@@ -50,6 +50,14 @@ std::string_view IsaName(dnnl::cpu_isa isa) {
   }
 }
 
+bool Reorders(const dnnl::primitive_desc& desc, std::span<const Argument> arguments) {
+  return std::any_of(arguments.begin(), arguments.end(), [&](const Argument& argument) {
+    return argument.operand.constant == nullptr &&
+           !IsSameLayout(argument.operand.given,
+                         desc.query_md(dnnl::query::exec_arg_md, argument.arg));
+  });
+}
+
 }  // namespace
 
 const dnnl::engine& OneDnnEngine() {
@@ -132,7 +140,9 @@ std::unique_ptr<OneDnnStep> OneDnnStep::Find(const Fusion& fusion) {
     dnnl::primitive_desc desc = fusion.make(attr);
     bool is_plain_loop =
         std::string_view(desc.impl_info_str()).find("ref") != std::string_view::npos;
-    if (is_plain_loop) return nullptr;
+    if (is_plain_loop || (fusion.must_reorder && !Reorders(desc, fusion.arguments))) {
+      return nullptr;
+    }
     return std::unique_ptr<OneDnnStep>(new OneDnnStep(desc, fusion));
   } catch (const dnnl::error& error) {
     bool absent = error.status == dnnl_unimplemented || error.status == dnnl_invalid_arguments;

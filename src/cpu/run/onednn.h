@@ -62,6 +62,9 @@ struct Fusion {
   std::vector<Argument> arguments;  // of the operation
   dnnl::post_ops post_ops;
   std::vector<Argument> post_op_arguments;
+  // Counts as having no implementation unless it sees an argument that changes from call to call
+  // otherwise than it lies.
+  bool must_reorder = false;
 };
 
 // One primitive, with the reorders that its operands need before and after it.
