@@ -56,6 +56,7 @@ class Runner:
         self._permuted = [(i, order) for i, order in orders if i in read and order != sorted(order)]
 
     def __call__(self, args: list[Any]) -> list[Any]:
+        torch.get_num_threads()  # brings torch.set_num_threads to this thread, engines included
         values = args + self._tail
         args.clear()
         if self._frozen is not None:
