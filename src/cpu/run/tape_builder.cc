@@ -187,7 +187,7 @@ class TapeBuilder {
   }
 
   // One instruction with its operands made to fit; `id` is the value it finishes, or invalid.
-  // False when there is no kernel.
+  // Empty when there is no kernel.
   std::optional<Source> Emit(int op_id, std::vector<Source> in, TapeClass in_class,
                              TapeClass out_class, std::array<double, 2> params, ValueId id) {
     Extent extent = kScalar;
