@@ -4,15 +4,9 @@
 // a recipe that turns the pointers of a call into the operand's: a base and a distance from it.
 // Invariants: Run allocates nothing itself; its pointers live at the front of the caller's
 // workspace, so threads share a program. Steps with equal bodies share one parsed graph (and,
-// inside oneDNN, one generated kernel), so a model of repeated layers loads fast.
-#include "runtime/device.h"
-
-#include <algorithm>
-#include <chrono>
-#include <cstdlib>
-#include <map>
-#include <set>
-
+// inside oneDNN, one generated kernel), so a model of repeated layers loads fast. Work is split for
+// the threads that there are at Load: with fewer a Run is as fast as they allow, with more no
+// faster.
 #include <sys/mman.h>
 
 #include "base/error.h"
