@@ -133,6 +133,16 @@ TEST(Pointwise, RandomBodies) {
   }
 }
 
+TEST(Pointwise, SplitsLargeDomainsOverThreads) {
+  Graph body = ParseGraph(R"(graph @g(%x: f32[3, 67, 501], %b: f32[501], %s: f32[3, 1, 1]) {
+    %0 = mul(%x, %s)
+    %1 = add(%0, %b)
+    %2 = hardswish(%1)
+    return %2
+  })");
+  for (Layout layout : kLayouts) CheckGraph(body, layout, layout, false, 1);
+}
+
 TEST(Pointwise, WritesOneValueToSeveralOutputs) {
   Graph body = ParseGraph(R"(graph @g(%x: f32[3, 40], %y: f32[40]) {
     %0 = add(%x, %y)
