@@ -160,6 +160,21 @@ TEST(ConvTest, RunsChannelsLastAsItLies) {
   EXPECT_TRUE(RunLayout(runner, "given"));
 }
 
+TEST(ConvTest, RunsExpandedOperands) {
+  for (auto [input, dim] : {std::pair(0, 1), {0, 3}, {1, 0}, {1, 1}, {2, 0}, {3, 1}, {3, 2}}) {
+    for (std::string_view layout : kConvLayouts) {
+      SCOPED_TRACE(fmt::format("input {}, dim {}, {}", input, dim, layout));
+      StepRunner runner(WithTail(kTails[3]));
+      runner.rtol = runner.atol = 2e-5;
+      runner.constants = {1, 2};
+      runner.ExpandInput(input, dim);
+      runner.attrs = {{"layout", std::string(layout)}};
+      ASSERT_TRUE(runner.Load(PrepareConv));
+      runner.RunAndCompare();
+    }
+  }
+}
+
 TEST(ConvTest, RunsEverySampleOfTheRow) {
   for (const SampleCase& sample : ExpandSamples(GetOp("conv"))) {
     Graph graph = MakeSampleGraph(sample);

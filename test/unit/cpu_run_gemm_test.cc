@@ -188,6 +188,23 @@ TEST(GemmTest, RunsStacksOfPermutedHeads) {
   EXPECT_TRUE(RunForm(runner, "matmul"));
 }
 
+TEST(GemmTest, RunsExpandedOperands) {
+  for (auto [input, dim] :
+       {std::pair(0, 0), {0, 1}, {0, 2}, {1, 0}, {1, 1}, {2, 0}, {3, 0}, {3, 1}, {3, 2}}) {
+    for (std::string_view form : kGemmForms) {
+      SCOPED_TRACE(fmt::format("input {}, dim {}, {}", input, dim, form));
+      StepRunner runner(
+          "graph @gemm(%a: f32[3, 5, 7], %b: f32[7, 9], %bias: f32[9], %r: f32[3, 5, 9]) {\n"
+          "  %0 = matmul(%a, %b)\n  %1 = add(%0, %bias)\n  %2 = mul(%1, %r)\n  return %2\n}");
+      runner.constants = {1};
+      runner.ExpandInput(input, dim);
+      runner.attrs = {{"form", std::string(form)}};
+      ASSERT_TRUE(runner.Load(PrepareGemm));
+      runner.RunAndCompare();
+    }
+  }
+}
+
 TEST(GemmTest, PreparesWhatOneDnnCannotRun) {
   for (const char* body : {
            "graph @gemm(%a: f64[3, 4], %b: f64[4, 5]) {\n  %0 = matmul(%a, %b)\n  return %0\n}",

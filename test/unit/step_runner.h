@@ -54,6 +54,8 @@ class StepRunner {
   void SetInputLayout(int index, const DimOrder& order, int64_t gap = 0) {
     inputs_[index] = Relaid(inputs_[index], order, gap);
   }
+  // Makes all elements of input `index` along `dim` the first one, by a stride of 0.
+  void ExpandInput(int index, int dim) { inputs_[index].ref.strides[dim] = 0; }
   void SetOutputLayout(const DimOrder& order, int64_t gap = 0) {
     outputs_[0] = Relaid(outputs_[0], order, gap);
   }
