@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
+#include <new>
 
 #include "base/error.h"
 #include "base/knobs.h"
@@ -17,6 +19,10 @@ void StageGate::Run(const std::string& name, const std::function<void()>& fn,
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kInternal) throw;
     throw Error(error.kind(), fmt::format("stage {}: {}", name, error.message()), error.node());
+  } catch (const std::bad_alloc&) {
+    Fail(ErrorKind::kOutOfMemory, "stage {}: out of memory", name);
+  } catch (const std::exception& error) {  // of a library
+    Fail(ErrorKind::kInternal, "stage {}: {}", name, error.what());
   }
   auto elapsed = std::chrono::steady_clock::now() - start;
   double ms = std::chrono::duration<double, std::milli>(elapsed).count();

@@ -15,7 +15,8 @@ class StageGate {
   explicit StageGate(std::vector<StageTime>& stages) : stages_(stages) {}
 
   // Runs `fn`. `text`, when given, is what the stage made, for STATOR_DUMP. An Error raised by `fn`
-  // that is a bug of ours (Internal) is raised again with the stage's name in it.
+  // that is a bug of ours (Internal) is raised again with the stage's name in it; any other
+  // exception becomes an Error.
   void Run(const std::string& name, const std::function<void()>& fn,
            const std::function<std::string()>& text = {});
 
