@@ -7,6 +7,14 @@
 // inside oneDNN, one generated kernel), so a model of repeated layers loads fast. Work is split for
 // the threads that there are at Load: with fewer a Run is as fast as they allow, with more no
 // faster.
+#include "runtime/device.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <map>
+#include <set>
+
 #include <sys/mman.h>
 
 #include "base/error.h"
