@@ -4,9 +4,8 @@
 // a recipe that turns the pointers of a call into the operand's: a base and a distance from it.
 // Invariants: Run allocates nothing itself; its pointers live at the front of the caller's
 // workspace, so threads share a program. Steps with equal bodies share one parsed graph (and,
-// inside oneDNN, one generated kernel), so a model of repeated layers loads fast. Work is split for
-// the threads that there are at Load: with fewer a Run is as fast as they allow, with more no
-// faster.
+// inside oneDNN, one generated kernel). Work is split for as many threads as there are at Load; a
+// Run with fewer is right, too, and with more is no faster.
 #include "runtime/device.h"
 
 #include <algorithm>
@@ -29,10 +28,11 @@ constexpr int64_t kAlignment = 64;
 
 int64_t RoundUp(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// Where an operand starts: `offset` bytes from base number `base` of the call. Bases: null, from
-// which the offset is an address (constants); the arena; then the inputs and the outputs.
+// The bases of a call: null, from which an offset is an address (constants); the arena; then the
+// inputs and the outputs.
 constexpr int64_t kConstantBase = 0, kArenaBase = 1, kFirstPortBase = 2;
 
+// An operand starts `offset` bytes from a base.
 struct PointerRecipe {
   int64_t base = 0;
   intptr_t offset = 0;
