@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <set>
+#include <string>
 
 #include <fmt/format.h>
 
@@ -123,10 +125,11 @@ void Run(const Args& args) {
   std::vector<HostTensor> outputs = session.MakeOutputs(inputs);
   session.Call(inputs, outputs);
   std::vector<NamedTensor> results;
+  std::set<std::string> names;  // one value may be returned several times
   for (size_t i = 0; i < outputs.size(); ++i) {
-    const std::string& name = session.plan().outputs[i].name;
-    results.push_back({.name = name.empty() ? fmt::format("output_{}", i) : name,
-                       .tensor = std::move(outputs[i])});
+    std::string name = session.plan().outputs[i].name;
+    if (name.empty() || !names.insert(name).second) name = fmt::format("output_{}", i);
+    results.push_back({.name = std::move(name), .tensor = std::move(outputs[i])});
   }
   if (!args.outputs.empty()) {
     WriteTensors(args.outputs, results);
