@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cpu/run/post_ops.h"
+#include "cpu/run/split_step.h"
 #include "ir/type.h"
 #include "ops/tensor.h"
 
@@ -179,6 +180,14 @@ class ConvMaker {
   int64_t groups_;
 };
 
+std::unique_ptr<PreparedStep> FindInAnyLayout(const StepSite& site) {
+  std::unique_ptr<PreparedStep> step;
+  for (size_t i = 0; i < std::size(kConvLayouts) && !step; ++i) {
+    step = FindConv(site, kConvLayouts[i]);
+  }
+  return step;
+}
+
 }  // namespace
 
 std::unique_ptr<PreparedStep> FindConv(const StepSite& site, std::string_view layout_name) {
@@ -194,9 +203,8 @@ std::unique_ptr<PreparedStep> PrepareConv(const StepSite& site) {
   std::unique_ptr<PreparedStep> step;
   if (layout != nullptr) step = FindConv(site, std::get<std::string>(*layout));
   // A plan made for another instruction set may name a layout that this one has no code for.
-  for (size_t i = 0; i < std::size(kConvLayouts) && !step; ++i) {
-    step = FindConv(site, kConvLayouts[i]);
-  }
+  if (!step) step = FindInAnyLayout(site);
+  if (!step) step = FindSplit(site, FindInAnyLayout);
   return step ? std::move(step) : PrepareReference(site);
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <map>
 #include <optional>
 #include <vector>
 
@@ -12,6 +11,7 @@
 
 #include "base/error.h"
 #include "cpu/run/parallel.h"
+#include "cpu/run/split_step.h"
 #include "runtime/buffer.h"
 
 namespace stator {
@@ -37,40 +37,6 @@ bool TakeInvalidFlags() {
   return any;
 }
 
-// The nodes from `first` on as a body of their own, whose inputs are `inputs` of the outer body;
-// their number stands for the output of the node before.
-struct Epilogue {
-  Graph body;
-  std::vector<int> inputs;
-};
-
-Epilogue MakeEpilogue(const Graph& body, size_t first) {
-  std::vector<NodeId> nodes = body.nodes();
-  Epilogue epilogue;
-  std::map<ValueId, ValueId> map;
-  auto find = [&](ValueId value) {
-    if (map.contains(value)) return map[value];
-    const Value& outer = body.value(value);
-    if (outer.kind == ValueKind::kLiteral) {
-      return map[value] = epilogue.body.AddLiteral(outer.type, outer.data);
-    }
-    auto input = std::find(body.inputs().begin(), body.inputs().end(), value);
-    epilogue.inputs.push_back(static_cast<int>(input - body.inputs().begin()));
-    return map[value] =
-               epilogue.body.AddInput(fmt::format("x{}", epilogue.inputs.size()), outer.type);
-  };
-  for (size_t i = first; i < nodes.size(); ++i) {
-    const Node& node = body.node(nodes[i]);
-    std::vector<ValueId> inputs;
-    for (ValueId input : node.inputs) inputs.push_back(find(input));
-    NodeId copy = epilogue.body.AddNodeWithTypes(*node.op, std::move(inputs), node.attrs,
-                                                 {body.type(node.outputs[0])}, node.origin);
-    map[node.outputs[0]] = epilogue.body.node(copy).outputs[0];
-  }
-  epilogue.body.SetOutputs({map[body.node(nodes.back()).outputs[0]]});
-  return epilogue;
-}
-
 class ExactStep final : public PreparedStep {
  public:
   ExactStep(std::unique_ptr<OneDnnStep> fused, Fusion fusion, const StepSite& site,
@@ -78,7 +44,7 @@ class ExactStep final : public PreparedStep {
       : fused_(std::move(fused)),
         fusion_(std::move(fusion)),
         site_(site),
-        epilogue_(MakeEpilogue(site.body, first_node)) {}
+        epilogue_(MakePart(site.body, first_node, site.body.nodes().size())) {}
 
   void Run(const StepArgs& args) const override {
     fused_->Run(args);
@@ -109,14 +75,12 @@ class ExactStep final : public PreparedStep {
     DeviceBuffer operation_ws(CpuDevice(), operation->ws_bytes());
     operation->Run({.inputs = inputs.data(), .outputs = &output, .ws = operation_ws.data()});
 
-    StepSite site{
-        .step = site_.step, .body = epilogue_.body, .inputs = {}, .outputs = site_.outputs};
-    std::vector<std::byte*> operands;
-    for (int input : epilogue_.inputs) {
-      bool is_between = input == std::ssize(site_.inputs);
-      site.inputs.push_back(is_between ? between : site_.inputs[input]);
-      operands.push_back(is_between ? output : args.inputs[input]);
-    }
+    StepSite site{.step = site_.step,
+                  .body = epilogue_.body,
+                  .inputs = PickInputs<TensorRef>(epilogue_, site_.inputs, between),
+                  .outputs = site_.outputs};
+    std::span<std::byte* const> given(args.inputs, site_.inputs.size());
+    auto operands = PickInputs<std::byte*>(epilogue_, given, output);
     std::unique_ptr<PreparedStep> epilogue = PreparePointwise(site);
     DeviceBuffer epilogue_ws(CpuDevice(), epilogue->ws_bytes());
     epilogue->Run({.inputs = operands.data(), .outputs = args.outputs, .ws = epilogue_ws.data()});
@@ -144,7 +108,7 @@ class ExactStep final : public PreparedStep {
   std::unique_ptr<OneDnnStep> fused_;
   Fusion fusion_;
   StepSite site_;
-  Epilogue epilogue_;
+  BodyPart epilogue_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cpu/run/post_ops.h"
+#include "cpu/run/split_step.h"
 #include "ops/tensor.h"
 
 namespace stator {
@@ -269,7 +270,9 @@ std::unique_ptr<PreparedStep> PrepareGemm(const StepSite& site) {
   std::unique_ptr<PreparedStep> step;
   if (form != nullptr) step = FindGemm(site, std::get<std::string>(*form));
   // A plan made for another instruction set may name a form that this one does not have.
-  if (!step) step = FindGemm(site, "matmul");
+  auto find = [](const StepSite& any_site) { return FindGemm(any_site, "matmul"); };
+  if (!step) step = find(site);
+  if (!step) step = FindSplit(site, find);
   return step ? std::move(step) : PrepareReference(site);
 }
 
