@@ -264,7 +264,7 @@ ValueId Conversion::Full(Dims dims, DType dtype, const Scalar& scalar) {
   return Expand(Literal(dtype, scalar), dims);
 }
 
-// ---- helpers
+// ---- dims and dtypes
 
 int WrapDim(int64_t dim, int rank) {
   int bound = std::max(rank, 1);  // torch lets a 0-d tensor be addressed as 1-d

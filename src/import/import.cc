@@ -226,6 +226,12 @@ class Importer {
            "expresses; call program.run_decompositions() before saving",
            origin.ToString(), imported.target);
     }
+    if (imported.target.ends_with(".out")) {
+      Fail(ErrorKind::kUnsupported,
+           "node `{}` ({}) writes to its argument `out`; call the op without it, or "
+           "program.run_decompositions() before saving",
+           origin.ToString(), imported.target);
+    }
     const Converter* converter = FindConverter(imported.target);
     std::string functional = imported.target;
     bool in_place = false;
