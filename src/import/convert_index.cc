@@ -168,8 +168,8 @@ Values ConvertConcat(Conversion& c, std::string_view) {
   int rank = c.output_type().rank();
   Values parts;
   for (ValueId part : c.Tensors("tensors")) {
-    bool legacy_empty = rank != 1 && c.type(part).dims == Dims{Dim(0)};
-    if (!legacy_empty) parts.push_back(c.Cast(part, dtype));
+    bool skipped = rank != 1 && c.type(part).dims == Dims{Dim(0)};
+    if (!skipped) parts.push_back(c.Cast(part, dtype));
   }
   c.Require(!parts.empty(), "cat of nothing");
   int dim = c.DimIndex("dim", rank, 0);
