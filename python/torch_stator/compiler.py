@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from . import _ffi
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
 from .freeze import FrozenWeights, can_freeze
+from .report import GraphReport
 from .runner import Runner, build_runner, engine_function
 from .settings import CompilationSettings
 
@@ -68,6 +70,8 @@ def compile_graph(
     )
     report = json.loads(compiled.report())
     engines = [compiled.load_engine(i) for i in range(len(report["parts"]))]
+    if settings.debug:
+        print(f"stator: {GraphReport.from_json(report)}", file=sys.stderr)
     runner = build_runner(
         gm, report, [engine_function(engine) for engine in engines], list(constants.values())
     )

@@ -14,27 +14,7 @@ import torch
 
 from . import backend
 from .compiler import Compilation
-
-
-@dataclasses.dataclass(frozen=True)
-class Fallback:
-    """A node left to torch."""
-
-    node: str  # its FX name
-    op: str  # "aten.sort.default"
-    location: str  # the user's "model.py:41"
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class GraphReport:
-    """One graph that dynamo captured."""
-
-    segments: list[tuple[str, int]]  # ("engine" or "torch", number of nodes), in order
-    fallbacks: list[Fallback]
-    num_nodes: int
-    num_nodes_in_engines: int
-    stages: dict[str, float]  # milliseconds of each stage of the compiler
+from .report import Fallback, GraphReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +39,7 @@ class Explanation:
             f"{len(self.graphs)} graph(s), {len(self.graph_breaks)} graph break(s), "
             f"{self.coverage:.1%} of the nodes in engines"
         ]
-        for i, graph in enumerate(self.graphs):
-            lines.append(f"graph {i}: {graph.num_nodes_in_engines} of {graph.num_nodes} nodes")
-            lines += [f"  {kind}: {count} node(s)" for kind, count in graph.segments]
-            lines += [
-                f"  left to torch: {f.node} ({f.op}) at {f.location or 'unknown'}: {f.reason}"
-                for f in graph.fallbacks
-            ]
-            times = ", ".join(f"{name} {ms:.0f} ms" for name, ms in graph.stages.items())
-            lines.append(f"  compile time: {times}")
+        lines += [f"graph {i}: {graph}" for i, graph in enumerate(self.graphs)]
         lines += [f"graph break: {text}" for text in self.graph_breaks]
         return "\n".join(lines)
 
@@ -90,18 +62,8 @@ def explain(
     finally:
         backend.on_compilation.remove(compilations.append)
     return Explanation(
-        graphs=[_report(compilation.report) for compilation in compilations],
+        graphs=[GraphReport.from_json(compilation.report) for compilation in compilations],
         graph_breaks=[_describe_break(reason) for reason in breaks],
-    )
-
-
-def _report(report: dict[str, Any]) -> GraphReport:
-    return GraphReport(
-        segments=[(part["kind"], len(part["nodes"])) for part in report["parts"]],
-        fallbacks=[Fallback(**fallback) for fallback in report["fallbacks"]],
-        num_nodes=report["num_nodes"],
-        num_nodes_in_engines=report["num_nodes_in_engines"],
-        stages={stage["name"]: stage["ms"] for stage in report["stages"]},
     )
 
 

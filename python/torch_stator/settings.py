@@ -33,7 +33,7 @@ class CompilationSettings:
     cache_dir: where measured times are kept between processes; None keeps nothing.
     freeze_weights: compile parameters and buffers as constants. A change of their content is seen
         and honoured at the next call (see docs/python.md).
-    debug: log each stage, with its time, to stderr.
+    debug: print what became of each graph, with the time of each stage, to stderr.
     """
 
     min_block_size: float = 1

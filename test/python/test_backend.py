@@ -375,3 +375,8 @@ def test_errors_of_the_compiler_are_python_exceptions():
             "graph @g(%x: f32[2]) {\n  %0 = exp(%x) : f32[2]\n  return %0\n}", [torch.ones(3)]
         )
     assert issubclass(UnsupportedError, NotImplementedError)
+
+
+def test_debug_tells_what_became_of_the_graph(run, capsys):
+    run(nn.ReLU(), torch.randn(3), debug=True)
+    assert "1 of 1 nodes in engines" in capsys.readouterr().err
