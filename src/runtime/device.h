@@ -3,7 +3,8 @@
 // In:  a Plan, resolved to integers for one set of symbol values (`BoundPlan`), and its constants.
 // Out: a Program: the steps made ready (primitives created, weights packed), run many times.
 // Invariant: a Program is immutable during Run and may be run by several threads at once, each with
-// its own arena and workspace. Refit is called with no Run in flight.
+// its own arena and workspace. Refit is called with no Run in flight. A Device may be used by
+// several threads at once.
 #pragma once
 
 #include <memory>

@@ -35,6 +35,42 @@ TEST_P(CompiledEngine, ComputesRandomGraphs) {
   }
 }
 
+// Changes every weight of a graph: in place, or by new data at another address.
+void ChangeWeights(Graph& graph, Engine& engine, bool in_place) {
+  for (ValueId id : graph.constants()) {
+    Value& value = graph.mutable_value(id);
+    if (value.kind != ValueKind::kWeight) continue;
+    if (!in_place) {
+      value.data = MakeConstantData({value.data.bytes, value.data.bytes + value.data.size});
+      const std::vector<PlanWeight>& used = engine.plan().weights;
+      bool is_used = std::any_of(used.begin(), used.end(), [&](const PlanWeight& weight) {
+        return weight.name == value.name;
+      });
+      if (is_used) engine.SetWeight(value.name, value.data);
+    }
+    auto* elements = reinterpret_cast<float*>(const_cast<std::byte*>(value.data.bytes));
+    for (size_t i = 0; i < value.data.size / sizeof(float); ++i) elements[i] *= 1.25f;
+  }
+}
+
+TEST_P(CompiledEngine, FollowsItsWeights) {
+  for (unsigned seed = 0; seed < 100; ++seed) {
+    SCOPED_TRACE(seed);
+    Graph graph = RandomGraph(seed).Make();
+    std::vector<HostTensor> inputs = RandomInputs(graph, seed);
+    Bounds bounds{.rtol = 1e-3, .atol = 1e-3};
+    std::shared_ptr<const Plan> plan = CompileGraph(graph, {.optimization_level = 0});
+    std::shared_ptr<Engine> engine = Engine::Load(plan, device());
+    ExpectComputes(engine, graph, Refs(inputs), bounds);
+    for (bool in_place : {true, false, true}) {
+      ChangeWeights(graph, *engine, in_place);
+      EXPECT_EQ(engine->RefitIfChanged(), !plan->weights.empty());
+      ExpectComputes(engine, graph, Refs(inputs), bounds);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 // Integer operands in the range that the sample gives; floats as RandomTensor.
 HostTensor SampleInput(const SampleCase& sample, const TensorType& type, std::mt19937& rng) {
   HostTensor tensor = RandomTensor(type, {}, rng);

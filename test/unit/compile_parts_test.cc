@@ -97,13 +97,8 @@ class PartRunner {
 };
 
 void ExpectPartsCompute(const ImportedGraph& imported, const CompiledModule& module) {
-  std::mt19937 rng(5);
-  std::vector<HostTensor> inputs;
-  std::vector<TensorRef> refs;
-  for (ValueId id : imported.graph.inputs()) {
-    inputs.push_back(RandomTensor(imported.graph.type(id), {}, rng));
-    refs.push_back(inputs.back().ref);
-  }
+  std::vector<HostTensor> inputs = RandomInputs(imported.graph, 5);
+  std::vector<TensorRef> refs = Refs(inputs);
   std::vector<HostTensor> expected = EvaluateGraph(imported.graph, refs);
   PartRunner runner(imported, module);
   std::vector<TensorRef> found = runner.Run(refs);

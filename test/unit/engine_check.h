@@ -17,10 +17,10 @@ struct Bounds {
   double rtol = 1e-4, atol = 1e-5;
 };
 
-// Runs `plan` on `inputs`; outputs have the layout that the plan asks for.
-inline std::vector<HostTensor> RunPlan(std::shared_ptr<const Plan> plan, Device& device,
-                                       std::span<const TensorRef> inputs) {
-  Context context(Engine::Load(std::move(plan), device));
+// Runs an engine; outputs have the layout that the plan asks for.
+inline std::vector<HostTensor> RunEngine(std::shared_ptr<Engine> engine,
+                                         std::span<const TensorRef> inputs) {
+  Context context(std::move(engine));
   std::vector<HostTensor> outputs;
   std::vector<std::byte*> data;
   for (const TensorRef& ref : context.Prepare(inputs)) {
@@ -33,6 +33,27 @@ inline std::vector<HostTensor> RunPlan(std::shared_ptr<const Plan> plan, Device&
   }
   context.Run(inputs, data);
   return outputs;
+}
+
+inline std::vector<HostTensor> RunPlan(std::shared_ptr<const Plan> plan, Device& device,
+                                       std::span<const TensorRef> inputs) {
+  return RunEngine(Engine::Load(std::move(plan), device), inputs);
+}
+
+// Tensors of the graph's inputs' types with random content.
+inline std::vector<HostTensor> RandomInputs(const Graph& graph, unsigned seed) {
+  std::mt19937 rng(seed);
+  std::vector<HostTensor> inputs;
+  for (ValueId id : graph.inputs()) {
+    inputs.push_back(RandomTensor(graph.type(id), SmallSymbols(graph), rng));
+  }
+  return inputs;
+}
+
+inline std::vector<TensorRef> Refs(const std::vector<HostTensor>& tensors) {
+  std::vector<TensorRef> refs;
+  for (const HostTensor& tensor : tensors) refs.push_back(tensor.ref);
+  return refs;
 }
 
 inline ::testing::AssertionResult IsClose(const TensorRef& found, const TensorRef& expected,
@@ -55,32 +76,31 @@ inline ::testing::AssertionResult IsClose(const TensorRef& found, const TensorRe
   return ::testing::AssertionFailure() << wrong;
 }
 
-// Compiles `graph` without measuring and compares the engine's outputs with the evaluator's.
-inline void ExpectEngineComputes(const Graph& graph, Device& device,
-                                 std::span<const TensorRef> inputs, const Bounds& bounds = {}) {
-  SymbolValues symbols = SmallSymbols(graph);
-  std::vector<HostTensor> expected = EvaluateGraph(graph, inputs, symbols);
-  std::shared_ptr<const Plan> plan = CompileGraph(graph, {.optimization_level = 0});
-  std::vector<HostTensor> found = RunPlan(plan, device, inputs);
+// Runs an engine of `graph` and compares its outputs with the evaluator's.
+inline void ExpectComputes(const std::shared_ptr<Engine>& engine, const Graph& graph,
+                           std::span<const TensorRef> inputs, const Bounds& bounds) {
+  std::vector<HostTensor> expected = EvaluateGraph(graph, inputs, SmallSymbols(graph));
+  std::vector<HostTensor> found = RunEngine(engine, inputs);
   ASSERT_EQ(found.size(), expected.size());
   for (size_t i = 0; i < found.size(); ++i) {
     ASSERT_TRUE(IsClose(found[i].ref, expected[i].ref, bounds))
-        << "output " << i << " on " << device.name() << " of\n"
-        << PrintGraph(graph) << PlanToText(*plan);
+        << "output " << i << " on " << engine->device().name() << " of\n"
+        << PrintGraph(graph) << PlanToText(engine->plan());
   }
+}
+
+// Compiles `graph` without measuring and compares the engine's outputs with the evaluator's.
+inline void ExpectEngineComputes(const Graph& graph, Device& device,
+                                 std::span<const TensorRef> inputs, const Bounds& bounds = {}) {
+  std::shared_ptr<const Plan> plan = CompileGraph(graph, {.optimization_level = 0});
+  ExpectComputes(Engine::Load(plan, device), graph, inputs, bounds);
 }
 
 // The same on random inputs.
 inline void ExpectEngineComputes(const Graph& graph, Device& device, unsigned seed = 1,
                                  const Bounds& bounds = {}) {
-  std::mt19937 rng(seed);
-  std::vector<HostTensor> inputs;
-  std::vector<TensorRef> refs;
-  for (ValueId id : graph.inputs()) {
-    inputs.push_back(RandomTensor(graph.type(id), SmallSymbols(graph), rng));
-    refs.push_back(inputs.back().ref);
-  }
-  ExpectEngineComputes(graph, device, refs, bounds);
+  std::vector<HostTensor> inputs = RandomInputs(graph, seed);
+  ExpectEngineComputes(graph, device, Refs(inputs), bounds);
 }
 
 }  // namespace stator

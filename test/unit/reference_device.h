@@ -4,6 +4,7 @@
 // reads them where they lie; Discard then overwrites the memory, so that a forgotten read shows.
 #pragma once
 
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <new>
@@ -105,7 +106,7 @@ class ReferenceProgram final : public Program {
 class ReferenceDevice final : public Device {
  public:
   bool packs = false;
-  int num_loads = 0, num_copies = 0, num_allocations = 0;
+  std::atomic<int> num_loads = 0, num_copies = 0, num_allocations = 0;
   int64_t limit = INT64_MAX;  // bytes above which Allocate fails
   bool fails = false;         // whether Load and Refit fail
 
