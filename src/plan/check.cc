@@ -11,13 +11,13 @@
 #include "ir/op_def.h"
 #include "ir/parse.h"
 #include "plan/plan.h"
+#include "plan/wire.h"
 
 namespace stator {
 namespace {
 
 constexpr int64_t kMaxSize = int64_t{1} << 48;  // elements or bytes; products of two fit 128 bits
 constexpr size_t kMaxRank = 32;                 // as in IR text
-constexpr size_t kMaxDimText = 256;             // characters of a symbolic size
 
 constexpr std::string_view kStepKindNames[] = {"reference", "pointwise", "rowwise",   "reduce",
                                                "gemm",      "conv",      "attention", "pool",

@@ -1,5 +1,6 @@
 #include "plan/wire.h"
 
+#include <bit>
 #include <limits>
 
 #include "base/error.h"
@@ -8,7 +9,6 @@ namespace stator {
 namespace {
 
 constexpr uint8_t kIntForm = 0, kBytesForm = 1;
-constexpr size_t kMaxDimText = 256;  // also checked by CheckPlan, for plans not read from a file
 constexpr int64_t kMaxDim = int64_t{1} << 62;
 
 static_assert(std::endian::native == std::endian::little, "plan files are little-endian");

@@ -18,6 +18,8 @@
 
 namespace stator {
 
+inline constexpr size_t kMaxDimText = 256;  // characters of a symbolic size
+
 class WireWriter {
  public:
   void AddInt(int field, int64_t value);
