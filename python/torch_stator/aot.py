@@ -51,13 +51,13 @@ class Input:
             if given != self.value:
                 self._reject(f"{self.value!r}, fixed at compilation", repr(given))
             return
-        expected = f"{self.dtype}{list(self.dims)}"
         if not isinstance(given, torch.Tensor):
-            self._reject(f"a tensor {expected}", type(given).__name__)
+            self._reject(f"a tensor {self.dtype}{list(self.dims)}", type(given).__name__)
         if given.device.type != "cpu":
             self._reject("a tensor on cpu", f"one on {given.device}")
-        if given.shape != self.dims or _dtype_name(given.dtype) != self.dtype:
-            self._reject(expected, f"{_dtype_name(given.dtype)}{list(given.shape)}")
+        if given.shape != self.dims or given.dtype is not getattr(torch, self.dtype):
+            found = f"{_dtype_name(given.dtype)}{list(given.shape)}"
+            self._reject(f"{self.dtype}{list(self.dims)}", found)
 
     def _reject(self, expected: str, found: str) -> None:
         raise InvalidArgumentError(f"input `{self.name}`: expected {expected}, found {found}")
@@ -86,6 +86,10 @@ class Program:
         self._compilation = compilation
         self._model = model
         self._positions = {spec.name: i for i, spec in enumerate(inputs)}
+        # Positional arguments that are leaves, and one result, need no walk through a structure.
+        num_given = sum(spec.kind != "state" for spec in inputs)
+        self._takes_leaves = in_spec == pytree.tree_flatten(((0,) * num_given, {}))[1]
+        self._returns_leaf = out_spec == pytree.tree_flatten(0)[1]
 
     @property
     def report(self) -> dict[str, Any]:
@@ -93,19 +97,33 @@ class Program:
         return self._compilation.report if self._compilation else {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = self._flatten(args, kwargs)
+        if not torch.is_grad_enabled():
+            return self._run(given)
+        if self._needs_grad(given):
+            return self._run_eager(args, kwargs)
+        with torch.no_grad():
+            return self._run(given)
+
+    def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
+        leaves = self._takes_leaves and not kwargs and len(args) == self._in_spec.num_leaves
+        if leaves and all(type(arg) is torch.Tensor for arg in args):
+            return args
         given, spec = pytree.tree_flatten((args, kwargs))
         if spec != self._in_spec:
             raise InvalidArgumentError(
                 f"the inputs' structure is {spec}, but the model was compiled for {self._in_spec}"
             )
-        if torch.is_grad_enabled() and self._needs_grad(given):
-            return self._run_eager(args, kwargs)
-        with torch.no_grad():
-            values = self._arguments(given)
-            arguments = list(values)
-            results = self._runner(values)
-            for name, result in zip(self._mutated, results, strict=False):
-                arguments[self._positions[name]].copy_(result)
+        return given
+
+    def _run(self, given: Sequence[Any]) -> Any:
+        values = self._arguments(given)
+        arguments = list(values) if self._mutated else values
+        results = self._runner(values)
+        for name, result in zip(self._mutated, results, strict=False):
+            arguments[self._positions[name]].copy_(result)
+        if self._returns_leaf:
+            return results[-1]
         return pytree.tree_unflatten(results[len(self._mutated) :], self._out_spec)
 
     def _arguments(self, given: Sequence[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What became of one graph, as the C++ compiler reports it (ReportToJson, src/compile/compile.h)."""
+"""What became of one graph, from the C++ compiler's ReportToJson (src/compile/compile.h)."""
 
 from __future__ import annotations
 
