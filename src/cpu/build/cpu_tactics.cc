@@ -15,11 +15,6 @@
 namespace stator {
 namespace {
 
-bool IsConstant(const PlanTensor& tensor) {
-  return tensor.storage == StorageKind::kWeight || tensor.storage == StorageKind::kLiteral ||
-         tensor.storage == StorageKind::kDerived;
-}
-
 Tactic MakeGemm(std::string_view form) {
   return {.kind = StepKind::kGemm, .attrs = {{"form", std::string(form)}}};
 }

@@ -62,10 +62,7 @@ class Bench {
     for (const PlanTensor& tensor : site.inputs) {
       step_site_.inputs.push_back(Allocate(tensor, symbols));
       inputs_.push_back(step_site_.inputs.back().data);
-      bool constant = tensor.storage == StorageKind::kWeight ||
-                      tensor.storage == StorageKind::kLiteral ||
-                      tensor.storage == StorageKind::kDerived;
-      if (!constant) step_site_.inputs.back().data = nullptr;
+      if (!IsConstant(tensor)) step_site_.inputs.back().data = nullptr;
     }
     for (const PlanTensor& tensor : site.outputs) {
       step_site_.outputs.push_back(Allocate(tensor, symbols));
@@ -125,6 +122,11 @@ class Bench {
 };
 
 }  // namespace
+
+bool IsConstant(const PlanTensor& tensor) {
+  return tensor.storage == StorageKind::kWeight || tensor.storage == StorageKind::kLiteral ||
+         tensor.storage == StorageKind::kDerived;
+}
 
 double MeasureTactic(const KernelSite& site, const Tactic& tactic) {
   try {

@@ -10,6 +10,9 @@
 
 namespace stator {
 
+// Whether the tensor's content is known when a step is prepared.
+bool IsConstant(const PlanTensor& tensor);
+
 // Seconds of the fastest of several runs; infinity when the tactic cannot run the kernel.
 double MeasureTactic(const KernelSite& site, const Tactic& tactic);
 

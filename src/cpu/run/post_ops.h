@@ -1,8 +1,9 @@
 // What a gemm or conv kernel computes, in oneDNN's terms: an anchor, then a chain of post-ops.
 //
-// In:  a kernel's body. Out: its matmul or conv node, and each pointwise node behind it as a
-// post-op. Invariant: a body that is found here is computed as its ops' scalar bodies say, within
-// their tolerances, for all finite operands.
+// In:  a kernel's body.
+// Out: its matmul or conv node, and each pointwise node behind it as a post-op.
+// Invariant: a body that is found here is computed as its ops' scalar bodies say, within their
+// tolerances, for all finite operands; exact_step.h takes care of the others.
 #pragma once
 
 #include <optional>
