@@ -135,7 +135,8 @@ class Program:
             else:
                 value = next(users)
                 spec.check(value)
-                values.append(value)
+                lazy = isinstance(value, torch.Tensor) and value.is_neg()
+                values.append(value.resolve_neg() if lazy else value)
         return values
 
     def _needs_grad(self, given: Sequence[Any]) -> bool:

@@ -70,6 +70,8 @@ def _find_reason_for_eager(example_inputs: Sequence[Any]) -> str | None:
     for tensor in tensors:
         if tensor.device.type != "cpu":
             return f"it has a tensor on {tensor.device}, and engines run on cpu"
+        if tensor.is_neg():  # DLPack would drop the bit; dynamo guards on it
+            return "an input is a lazily negated tensor; call resolve_neg() on it to use engines"
     return None
 
 

@@ -136,6 +136,14 @@ def test_the_same_tensor_twice_and_overlapping_views(run):
         torch.testing.assert_close(compiled(x[:4], x[2:]), Model()(x[:4], x[2:]))
 
 
+def test_a_lazily_negated_input():
+    compiled = torch.compile(nn.Softplus(), backend="stator", dynamic=False)
+    x = torch.complex(torch.zeros(4), torch.randn(4)).conj().imag
+    assert x.is_neg()
+    with torch.no_grad(), pytest.warns(FallbackWarning, match="negated"):
+        torch.testing.assert_close(compiled(x), F.softplus(x.resolve_neg()))
+
+
 # ---- mutation
 
 
