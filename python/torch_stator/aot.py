@@ -55,6 +55,10 @@ class Input:
             self._reject(f"a tensor {self.dtype}{list(self.dims)}", type(given).__name__)
         if given.device.type != "cpu":
             self._reject("a tensor on cpu", f"one on {given.device}")
+        if given.is_neg():  # DLPack would drop the bit
+            self._reject(
+                "a tensor that holds its values", "a lazily negated one: call resolve_neg()"
+            )
         if given.shape != self.dims or given.dtype is not getattr(torch, self.dtype):
             found = f"{_dtype_name(given.dtype)}{list(given.shape)}"
             self._reject(f"{self.dtype}{list(self.dims)}", found)
@@ -135,8 +139,7 @@ class Program:
             else:
                 value = next(users)
                 spec.check(value)
-                lazy = isinstance(value, torch.Tensor) and value.is_neg()
-                values.append(value.resolve_neg() if lazy else value)
+                values.append(value)
         return values
 
     def _needs_grad(self, given: Sequence[Any]) -> bool:
