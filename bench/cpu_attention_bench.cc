@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 
 #include "bench/fma_peak.h"
-#include "cpu/run/simd_target.h"
+#include "cpu/simd/simd_target.h"
 #include "cpu/run/step.h"
 #include "ir/parse.h"
 #include "ops/tensor.h"

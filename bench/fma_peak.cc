@@ -4,7 +4,7 @@
 #include <chrono>
 
 #include "cpu/run/parallel.h"
-#include "cpu/run/simd_target.h"
+#include "cpu/simd/simd_target.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "bench/fma_peak.cc"

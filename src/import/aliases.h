@@ -3,7 +3,7 @@
 #pragma once
 
 #include "import/conversion.h"
-#include "import/schema.h"
+#include "import/schema/schema.h"
 
 namespace stator {
 

@@ -7,7 +7,7 @@
 #include <unordered_map>
 
 #include "import/promote.h"
-#include "import/sympy.h"
+#include "import/schema/sympy.h"
 #include "ir/op_def.h"
 
 namespace stator {

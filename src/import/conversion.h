@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "import/schema.h"
+#include "import/schema/schema.h"
 #include "ir/graph.h"
 
 namespace stator {

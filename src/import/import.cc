@@ -15,9 +15,9 @@
 #include "import/conversion.h"
 #include "import/functionalize.h"
 #include "import/importer.h"
-#include "import/metadata.h"
+#include "import/schema/metadata.h"
+#include "import/schema/target.h"
 #include "import/sizes.h"
-#include "import/target.h"
 #include "ir/op_def.h"
 #include "ir/rewriter.h"
 

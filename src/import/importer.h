@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "import/import.h"
-#include "import/schema.h"
+#include "import/schema/schema.h"
 
 namespace stator {
 

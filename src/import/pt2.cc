@@ -9,10 +9,10 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "import/archive.h"
 #include "import/import.h"
 #include "import/importer.h"
-#include "import/json.h"
+#include "import/schema/archive.h"
+#include "import/schema/json.h"
 #include "ops/tensor.h"
 
 namespace stator {

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "base/dim.h"
-#include "import/schema.h"
+#include "import/schema/schema.h"
 
 namespace stator {
 

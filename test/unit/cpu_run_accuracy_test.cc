@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "cpu/run/tape_kernels.h"
+#include "cpu/simd/tape_kernels.h"
 #include "cpu_run_testing.h"
 
 namespace stator {

@@ -1,6 +1,6 @@
 // PrepareAttention against the reference kernel: the op's samples and larger shapes, in every
 // layout and at every SIMD level of the machine; masks, causal bounds, and rows that see no key.
-#include "cpu/run/attention_kernels.h"
+#include "cpu/simd/attention_kernels.h"
 #include "cpu_run_testing.h"
 #include "ir/parse.h"
 #include "ops/samples.h"

@@ -12,7 +12,7 @@
 
 #include <gtest/gtest.h>
 
-#include "cpu/run/simd_target.h"
+#include "cpu/simd/simd_target.h"
 #include "cpu/run/step.h"
 #include "ops/evaluate.h"
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <zip.h>
 
-#include "import/archive.h"
+#include "import/schema/archive.h"
 #include "ops/tensor.h"
 
 namespace stator {

@@ -1,7 +1,7 @@
 // Sympy text as the export schema spells sizes.
 #include <gtest/gtest.h>
 
-#include "import/sympy.h"
+#include "import/schema/sympy.h"
 
 namespace stator {
 namespace {

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <array>
 
-#include "cpu/run/attention_kernels.h"
 #include "cpu/run/one_node.h"
 #include "cpu/run/parallel.h"
 #include "cpu/run/step.h"
+#include "cpu/simd/attention_kernels.h"
 #include "ops/tensor.h"
 
 namespace stator {

@@ -5,7 +5,7 @@
 #include "cpu/run/parallel.h"
 #include "cpu/run/step.h"
 #include "cpu/run/tiles.h"
-#include "cpu/run/transpose.h"
+#include "cpu/simd/transpose.h"
 
 namespace stator {
 namespace {

@@ -6,8 +6,8 @@
 
 #include "cpu/run/one_node.h"
 #include "cpu/run/parallel.h"
-#include "cpu/run/pool_kernels.h"
 #include "cpu/run/step.h"
+#include "cpu/simd/pool_kernels.h"
 
 namespace stator {
 namespace {

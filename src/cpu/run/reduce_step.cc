@@ -6,9 +6,9 @@
 // tiles along reduced dims. Few groups are split into parts, so that all threads have work.
 #include <algorithm>
 
-#include "cpu/run/accumulate.h"
 #include "cpu/run/parallel.h"
 #include "cpu/run/tape_step.h"
+#include "cpu/simd/accumulate.h"
 #include "ir/op_def.h"
 
 namespace stator {

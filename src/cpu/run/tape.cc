@@ -1,6 +1,6 @@
 #include "cpu/run/tape.h"
 
-#include "cpu/run/transpose.h"
+#include "cpu/simd/transpose.h"
 
 namespace stator {
 namespace {

@@ -2,7 +2,7 @@
 //
 // In:  pointwise nodes (and rowwise nodes, when a tile's columns are whole rows) and how each
 //      operand's elements lie in a tile.
-// Out: instructions (cpu/run/tape_kernels.h), run on one tile after the other.
+// Out: instructions (cpu/simd/tape_kernels.h), run on one tile after the other.
 // Invariants: a tape is immutable; what a run changes lies in its frame. A value that is the same
 // in all columns or all rows is kept, and computed, once per row or column. f16, bf16 and bool
 // values are rounded as if each node wrote them to memory.
@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "cpu/run/step.h"
-#include "cpu/run/tape_kernels.h"
 #include "cpu/run/tiles.h"
+#include "cpu/simd/tape_kernels.h"
 
 namespace stator {
 

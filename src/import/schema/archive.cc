@@ -1,4 +1,4 @@
-#include "import/archive.h"
+#include "import/schema/archive.h"
 
 #include <algorithm>
 #include <cstring>

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "base/dtype.h"
-#include "cpu/run/tape_kernels.h"
+#include "cpu/simd/tape_kernels.h"
 
 namespace stator {
 

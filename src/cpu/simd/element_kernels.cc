@@ -2,7 +2,7 @@
 // conversions between classes.
 #include <type_traits>
 
-#include "cpu/run/tape_kernels.h"
+#include "cpu/simd/tape_kernels.h"
 #include "ops/scalar.h"
 
 namespace stator {

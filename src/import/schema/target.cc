@@ -1,4 +1,4 @@
-#include "import/target.h"
+#include "import/schema/target.h"
 
 #include <map>
 #include <string_view>

@@ -6,19 +6,19 @@
 // keys with 64 columns run at 77 % (AVX-512) and 73 % (AVX2) of the FMA peak, and at 84 % without
 // the softmax (bench/cpu_attention_bench.cc). A few queries, as in decoding, read keys and values
 // once and in place instead.
-#include "cpu/run/simd_target.h"
+#include "cpu/simd/simd_target.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/run/attention_kernels.cc"
+#define HWY_TARGET_INCLUDE "cpu/simd/attention_kernels.cc"
 #include <algorithm>
 
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "cpu/run/attention_kernels.h"
-#include "cpu/run/attention_pack.h"
-#include "cpu/run/simd.h"
-#include "cpu/run/tape_kernels.h"
+#include "cpu/simd/attention_kernels.h"
+#include "cpu/simd/attention_pack.h"
+#include "cpu/simd/simd.h"
+#include "cpu/simd/tape_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stator {

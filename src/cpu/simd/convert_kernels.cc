@@ -1,15 +1,15 @@
 // Loads and stores of the tape: between elements in memory and registers of their class.
-#include "cpu/run/simd_target.h"
+#include "cpu/simd/simd_target.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/run/convert_kernels.cc"
+#define HWY_TARGET_INCLUDE "cpu/simd/convert_kernels.cc"
 #include <cstring>
 
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "cpu/run/simd.h"
-#include "cpu/run/tape_kernels.h"
+#include "cpu/simd/simd.h"
+#include "cpu/simd/tape_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stator {

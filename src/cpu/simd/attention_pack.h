@@ -14,9 +14,9 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "cpu/run/attention_kernels.h"
-#include "cpu/run/simd.h"
-#include "cpu/run/tape_kernels.h"
+#include "cpu/simd/attention_kernels.h"
+#include "cpu/simd/simd.h"
+#include "cpu/simd/tape_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stator {

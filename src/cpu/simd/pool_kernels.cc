@@ -2,18 +2,18 @@
 //
 // A task of the channels way is a row of output positions times up to kChannelBlock channels; of
 // the other way, one plane of one channel.
-#include "cpu/run/simd_target.h"
+#include "cpu/simd/simd_target.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/run/pool_kernels.cc"
+#define HWY_TARGET_INCLUDE "cpu/simd/pool_kernels.cc"
 #include <algorithm>
 
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "cpu/run/pool_kernels.h"
-#include "cpu/run/simd.h"
-#include "cpu/run/tape_kernels.h"
+#include "cpu/simd/pool_kernels.h"
+#include "cpu/simd/simd.h"
+#include "cpu/simd/tape_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stator {

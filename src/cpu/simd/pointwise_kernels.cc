@@ -1,13 +1,13 @@
 // Tape instructions on floats: every pointwise row of the op table, compiled per SIMD target.
-#include "cpu/run/simd_target.h"
+#include "cpu/simd/simd_target.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/run/pointwise_kernels.cc"
+#define HWY_TARGET_INCLUDE "cpu/simd/pointwise_kernels.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "cpu/run/simd.h"
-#include "cpu/run/tape_kernels.h"
+#include "cpu/simd/simd.h"
+#include "cpu/simd/tape_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stator {

@@ -1,9 +1,9 @@
-#include "import/schema.h"
+#include "import/schema/schema.h"
 
 #include <cstdlib>
 
-#include "import/json.h"
-#include "import/sympy.h"
+#include "import/schema/json.h"
+#include "import/schema/sympy.h"
 
 namespace stator::schema {
 namespace {

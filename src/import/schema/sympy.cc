@@ -1,4 +1,4 @@
-#include "import/sympy.h"
+#include "import/schema/sympy.h"
 
 #include <algorithm>
 #include <cctype>

@@ -7,7 +7,7 @@
 
 #include <string>
 
-#include "import/schema.h"
+#include "import/schema/schema.h"
 #include "ir/type.h"
 
 namespace stator {

@@ -3,10 +3,10 @@
 //
 // Sums of floats run in sixteen or more interleaved partial sums, which bounds their error as
 // pairwise summation does for rows of a tile's length; statistics take two passes over the row.
-#include "cpu/run/simd_target.h"
+#include "cpu/simd/simd_target.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/run/row_kernels.cc"
+#define HWY_TARGET_INCLUDE "cpu/simd/row_kernels.cc"
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -14,8 +14,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "cpu/run/simd.h"
-#include "cpu/run/tape_kernels.h"
+#include "cpu/simd/simd.h"
+#include "cpu/simd/tape_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stator {

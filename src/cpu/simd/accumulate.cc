@@ -1,4 +1,4 @@
-#include "cpu/run/accumulate.h"
+#include "cpu/simd/accumulate.h"
 
 #include <algorithm>
 #include <limits>

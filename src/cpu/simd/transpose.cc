@@ -1,15 +1,15 @@
 // Blocks of 4-byte elements are transposed four by four in registers of 16 bytes, the rest element
 // by element. Sixteen rows at a time: one cache line of each column read, whole lines written.
-#include "cpu/run/simd_target.h"
+#include "cpu/simd/simd_target.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/run/transpose.cc"
+#define HWY_TARGET_INCLUDE "cpu/simd/transpose.cc"
 #include <algorithm>
 
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "cpu/run/transpose.h"
+#include "cpu/simd/transpose.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stator {

@@ -1,4 +1,4 @@
-#include "import/metadata.h"
+#include "import/schema/metadata.h"
 
 #include <algorithm>
 #include <map>
