@@ -30,12 +30,12 @@ def main():
     compilations = []
     on_compilation.append(compilations.append)
     with torch.inference_mode():
-        compiled = torch.compile(module, backend="stator")
+        compiled = torch.compile(module, backend="stator", options={"min_block_size": 1})
         torch.testing.assert_close(compiled(x), module(x))
         ways = {
             "torch eager": module,
             "stator, the engine alone": compilations[0].engines[0].function(False),
-            "stator, compiled ahead": torch_stator.compile(module, (x,)),
+            "stator, compiled ahead": torch_stator.compile(module, (x,), min_block_size=1),
             "torch.compile, eager backend": torch.compile(module, backend="eager"),
             "torch.compile, stator": compiled,
         }

@@ -1,7 +1,9 @@
 """The options of a compilation.
 
-A caller's dict becomes a CompilationSettings; an option that does not exist is an error that names
-the nearest one that does. The caller's dict is never changed.
+A caller's dict becomes a CompilationSettings, checked as a whole: types, ranges, pairs that
+contradict each other, and names (an unknown one is an error that names the nearest). The caller's
+dict is never changed. Each field says beside it what it means and, where it has none, why it has no
+effect on the CPU engine; docs/generated/settings.md is made from that.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import enum
 import json
 import math
 import os
@@ -16,61 +19,255 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidArgumentError
+import torch
+
+from . import checks
+from .errors import InvalidArgumentError, UnsupportedError
+
+
+class EngineCapability(enum.Enum):
+    """What hardware an engine is restricted to."""
+
+    DEFAULT = 0
+    STANDARD = 0
+    SAFETY = 1
+    DLA_STANDALONE = 2
+
+
+def _option(default: Any, check: Callable[[Any], Any], meaning: str, no_effect: str = "") -> Any:
+    """A field. `check` returns the value to keep, or raises ValueError with what it expected;
+    `no_effect`: why the CPU engine has no use for it."""
+    made = {"default_factory": default} if callable(default) else {"default": default}
+    metadata = {"check": check, "meaning": meaning, "no_effect": no_effect}
+    return dataclasses.field(**made, metadata=metadata)
+
+
+def default_cache_dir() -> str:
+    """$STATOR_CACHE_DIR, else `stator` in the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.environ.get("STATOR_CACHE_DIR") or os.path.join(base, "stator")
 
 
 @dataclasses.dataclass(frozen=True)
 class CompilationSettings:
-    """What `torch.compile(model, backend="stator", options={...})` takes.
+    """What `torch.compile(model, backend="stator", options={...})` and `torch_stator.compile` take.
 
-    min_block_size: fewest operators per engine; smaller regions run in torch. `float("inf")` leaves
-        everything to torch, to see the coverage without a build.
-    torch_executed_ops: operators that torch runs whatever Stator could:
-        `torch.ops.aten.sub.Tensor`, or names such as "torch.ops.aten.sub.Tensor", "aten.sub".
-    pass_through_build_failures: raise when a build fails, instead of leaving the region to torch.
-    optimization_level: 0 takes the first way to run each kernel; 1 to 3 measure the likely ones; 4
-        and 5 measure all.
-    cache_dir: where measured times are kept between processes; None keeps nothing.
-    freeze_weights: compile parameters and buffers as constants. A change of their content is seen
-        and honoured at the next call (see docs/python.md).
-    debug: print what became of each graph, with the time of each stage, to stderr.
+    Raises InvalidArgumentError for a value that cannot be right, UnsupportedError for one that
+    another device would need.
     """
 
-    min_block_size: float = 1
-    torch_executed_ops: Collection[str | Callable[..., Any]] = frozenset()
-    pass_through_build_failures: bool = False
-    optimization_level: int = 3
-    cache_dir: str | os.PathLike[str] | None = dataclasses.field(
-        default_factory=lambda: default_cache_dir()
+    precision: torch.dtype | None = _option(
+        torch.float32,
+        checks.one_of(torch.float32, torch.half, torch.bfloat16, None),
+        "the type that engines compute float32 values in. Inputs and outputs keep the model's "
+        "types, and operators that need range (softmax, norms, reductions, exponentials) stay in "
+        "float32. float64 values are `truncate_long_and_double`'s. None: the model's own types",
     )
-    freeze_weights: bool = True
-    debug: bool = False
+    debug: bool = _option(
+        False,
+        checks.boolean,
+        "print what became of each graph, with the time of each stage, to stderr",
+    )
+    workspace_size: int = _option(
+        0,
+        checks.integer(0),
+        "most bytes of scratch memory for a kernel; 0: as many as it likes",
+        "its kernels need no scratch memory beyond the engine's arena",
+    )
+    min_block_size: float = _option(
+        5,
+        checks.integer_or_infinity(1),
+        'fewest operators per engine; smaller regions run in torch. `float("inf")` builds '
+        "nothing, to see the coverage",
+    )
+    torch_executed_ops: Collection[str | Callable[..., Any]] = _option(
+        frozenset,
+        checks.operators,
+        "operators that torch runs in any case: `torch.ops.aten.sub.Tensor`, "
+        '`"torch.ops.aten.sub.Tensor"`, `"aten.sub"`',
+    )
+    pass_through_build_failures: bool = _option(
+        False,
+        checks.boolean,
+        "raise when a build fails, instead of leaving the region to torch with a warning",
+    )
+    max_aux_streams: int | None = _option(
+        None,
+        checks.optional(checks.integer(0)),
+        "most branches of an engine that run side by side; None: the engine's choice",
+        "a kernel uses all threads, so branches run one after the other",
+    )
+    version_compatible: bool = _option(
+        False,
+        checks.boolean,
+        "plans load in later releases of the same major version",
+        "plans hold steps and weights, no code, and are portable in any case",
+    )
+    optimization_level: int | None = _option(
+        None,
+        checks.optional(checks.integer(0, 5)),
+        "0 takes the first way to run each kernel, 1 to 3 measure the likely ones, 4 and 5 measure "
+        "all; None is 3",
+    )
+    use_python_runtime: bool | None = _option(
+        False,
+        checks.optional(checks.boolean),
+        "True: engines run step by step from Python by the reference kernels, to debug without "
+        "the C++ runtime; False or None: C++",
+    )
+    truncate_long_and_double: bool = _option(
+        False,
+        checks.boolean,
+        "engines compute int64 and float64 values as int32 and float32; outputs keep their types. "
+        "A constant out of range is an error",
+    )
+    use_fast_partitioner: bool = _option(
+        True,
+        checks.boolean,
+        "True: cut the graph by a linear sweep; False: by merging convex regions",
+        "both values cut by levels, which gives the fewest segments in linear time",
+    )
+    enable_experimental_decompositions: bool = _option(
+        False,
+        checks.boolean,
+        "apply all core-ATen decompositions, instead of keeping the operators engines know",
+    )
+    device: torch.device = _option(
+        lambda: torch.device("cpu"),
+        checks.device,
+        "where to compile for: a torch.device, a string, or the number of a GPU",
+    )
+    require_full_compilation: bool = _option(
+        False,
+        checks.boolean,
+        "raise, listing each operator that engines cannot run, instead of leaving any to torch; "
+        "`min_block_size` does not count. For `torch_stator.compile`; no effect in torch.compile",
+    )
+    disable_tf32: bool = _option(
+        False,
+        checks.boolean,
+        "no TF32 in any kernel",
+        "it never computes in TF32",
+    )
+    sparse_weights: bool = _option(
+        False,
+        checks.boolean,
+        "allow 2:4 kernels for weights that are 2:4 sparse",
+        "it has no such kernels",
+    )
+    refit: bool = _option(
+        False,
+        checks.boolean,
+        "build engines whose weights can be replaced (`torch_stator.refit`)",
+        "every engine can be refitted",
+    )
+    engine_capability: EngineCapability = _option(
+        EngineCapability.DEFAULT,
+        checks.member(EngineCapability),
+        "restrict engines to safety-certified or DLA hardware: an error, for there is no such "
+        "device engine",
+    )
+    num_avg_timing_iters: int = _option(
+        1, checks.integer(1), "runs that are averaged for each measured way to run a kernel"
+    )
+    dla_sram_size: int = _option(
+        2**20, checks.integer(0), "memory of a DLA, in bytes", "it has no DLA"
+    )
+    dla_local_dram_size: int = _option(
+        2**30, checks.integer(0), "host memory of a DLA, in bytes", "it has no DLA"
+    )
+    dla_global_dram_size: int = _option(
+        2**29, checks.integer(0), "host memory for a DLA's weights, in bytes", "it has no DLA"
+    )
+    dryrun: bool | str | os.PathLike[str] = _option(
+        False,
+        checks.boolean_or_path,
+        "partition only, and build nothing: True prints the report, a path writes it there "
+        "(`.json`: as JSON)",
+    )
+    hardware_compatible: bool = _option(
+        False,
+        checks.boolean,
+        "engines run on other devices of the same kind",
+        "kernels are chosen for the CPU that loads the plan, whatever built it",
+    )
+    cache: bool = _option(
+        True, checks.boolean, "keep compiled engines in `cache_dir` and take them from there"
+    )
+    cache_dir: str | os.PathLike[str] | None = _option(
+        default_cache_dir,
+        checks.optional(checks.path),
+        "folder for engines and measured times; None keeps nothing. Default: `$STATOR_CACHE_DIR`, "
+        "else `~/.cache/stator`",
+    )
+    freeze_weights: bool = _option(
+        True,
+        checks.boolean,
+        "parameters and buffers are constants of the engines, which see a change of them at the "
+        "next call; False: they are inputs",
+    )
+    dynamic_shapes: str = _option(
+        "auto",
+        checks.one_of("auto", "off"),
+        '"auto": one engine for a range of sizes where dynamo traced the graph so; "off": such '
+        "graphs run in torch",
+    )
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.min_block_size, (int, float)) and self.min_block_size >= 1):
-            _reject("min_block_size", "a number of operators, at least 1", self.min_block_size)
-        if isinstance(self.torch_executed_ops, str):
-            _reject("torch_executed_ops", "a collection of operators", self.torch_executed_ops)
-        if self.optimization_level not in range(6):
-            _reject("optimization_level", "an integer from 0 to 5", self.optimization_level)
-        for name in ("pass_through_build_failures", "freeze_weights", "debug"):
-            if not isinstance(getattr(self, name), bool):
-                _reject(name, "a bool", getattr(self, name))
-        names = frozenset(_op_name(op) for op in self.torch_executed_ops)
-        object.__setattr__(self, "torch_executed_ops", names)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            try:
+                object.__setattr__(self, field.name, field.metadata["check"](value))
+            except ValueError as error:
+                raise InvalidArgumentError(
+                    f"option `{field.name}`: expected {error}, found {value!r}"
+                ) from None
+        if self.engine_capability is not EngineCapability.DEFAULT:
+            raise UnsupportedError(
+                f"option `engine_capability`: there is no device engine for "
+                f"{self.engine_capability.name}; expected DEFAULT"
+            )
+        if self.device.type != "cpu":
+            raise UnsupportedError(
+                f"option `device`: there is no device engine for {self.device}; expected cpu"
+            )
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any] | None) -> CompilationSettings:
-        options = dict(options or {})
+    def from_options(cls, options: Mapping[str, Any] | None = None) -> CompilationSettings:
+        """Settings of a caller's dict. Raises InvalidArgumentError for an unknown name, too."""
         names = [field.name for field in dataclasses.fields(cls)]
-        for name in options:
+        for name in options or {}:
             if name not in names:
                 nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0)[0]
                 raise InvalidArgumentError(
                     f"unknown option `{name}`: did you mean `{nearest}`? "
                     f"The options are {', '.join(names)}"
                 )
-        return cls(**options)
+        return cls(**(options or {}))
+
+    def ahead_of_time(self) -> CompilationSettings:
+        """These settings as torch_stator.compile takes them, where `require_full_compilation`
+        holds."""
+        if not self.require_full_compilation:
+            return self
+        if math.isinf(self.min_block_size):
+            raise InvalidArgumentError(
+                "options `require_full_compilation` and `min_block_size` contradict each other: "
+                "infinity compiles nothing; leave one of them out"
+            )
+        return dataclasses.replace(self, min_block_size=1)
+
+    def notes(self) -> list[str]:
+        """What was asked for and has no effect, and why."""
+        return [
+            f"{field.name} has no effect on {self.device.type}: {field.metadata['no_effect']}"
+            for field in dataclasses.fields(self)
+            if field.metadata["no_effect"] and getattr(self, field.name) != field.default
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain data, for reports."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     def to_json(self) -> str:
         """The options that the C++ compiler takes."""
@@ -80,29 +277,24 @@ class CompilationSettings:
             with contextlib.suppress(OSError):  # the compiler warns that it cannot write there
                 folder.mkdir(parents=True, exist_ok=True)
             cache = str(folder / "timing.json")
-        block = 2**31 - 1 if math.isinf(self.min_block_size) else math.ceil(self.min_block_size)
+        level = 3 if self.optimization_level is None else self.optimization_level
         return json.dumps(
             {
-                "min_block_size": block,
+                "min_block_size": int(min(self.min_block_size, 2**31 - 1)),
                 "torch_executed_ops": sorted(self.torch_executed_ops),
                 "pass_through_build_failures": self.pass_through_build_failures,
-                "optimization_level": self.optimization_level,
+                "optimization_level": level,
                 "timing_cache": cache,
             }
         )
 
 
-def default_cache_dir() -> str:
-    """$STATOR_CACHE_DIR, else `stator` in the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.environ.get("STATOR_CACHE_DIR") or os.path.join(base, "stator")
-
-
-def _op_name(op: str | Callable[..., Any]) -> str:
-    """ "aten.sub.Tensor" for torch.ops.aten.sub.Tensor and for the ways to write its name."""
-    name = op if isinstance(op, str) else str(op)
-    return name.removeprefix("torch.ops.").replace("::", ".")
-
-
-def _reject(name: str, expected: str, found: object) -> None:
-    raise InvalidArgumentError(f"option `{name}`: expected {expected}, found {found!r}")
+def _plain(value: Any) -> Any:
+    """`value` as JSON can say it."""
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, enum.Enum):
+        return value.name
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)

@@ -29,7 +29,9 @@ def run(compilations):
 
     def compile_and_check(model, *inputs, coverage=1.0, **options):
         compiled = torch.compile(
-            model, backend="stator", options={"optimization_level": 0, **options}
+            model,
+            backend="stator",
+            options={"optimization_level": 0, "min_block_size": 1, **options},
         )
         with torch.no_grad():
             check(compiled, model, *inputs)
@@ -40,6 +42,11 @@ def run(compilations):
         return compiled
 
     return compile_and_check
+
+
+def compile_small(model, **kwargs):
+    """torch.compile with engines of any size."""
+    return torch.compile(model, backend="stator", options={"min_block_size": 1}, **kwargs)
 
 
 def check(compiled, model, *inputs):

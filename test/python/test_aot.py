@@ -107,7 +107,7 @@ def test_an_unknown_option():
 
 def test_a_mutated_buffer_and_a_saved_one(tmp_path):
     model = Counter()
-    program = torch_stator.compile(model, (torch.ones(2),))
+    program = torch_stator.compile(model, (torch.ones(2),), min_block_size=1)
     with torch.no_grad():
         program(torch.ones(2))
         assert program(torch.ones(2)).tolist() == [2, 2]
@@ -126,7 +126,11 @@ def test_a_mutated_input():
             return x + 1
 
     with torch.no_grad():
-        check(torch_stator.compile(Model(), (torch.ones(3),)), Model(), torch.randn(3))
+        check(
+            torch_stator.compile(Model(), (torch.ones(3),), min_block_size=1),
+            Model(),
+            torch.randn(3),
+        )
 
 
 def test_save_and_load(program, tmp_path):
@@ -159,7 +163,7 @@ def test_a_program_with_torch_nodes_runs_but_cannot_be_saved(tmp_path):
         def forward(self, x):
             return x.exp().sort(-1).values + 1
 
-    program = torch_stator.compile(Model(), (torch.randn(3, 4),))
+    program = torch_stator.compile(Model(), (torch.randn(3, 4),), min_block_size=1)
     with torch.no_grad():
         check(program, Model(), torch.randn(3, 4))
     with pytest.raises(UnsupportedError, match=r"aten\.sort\.default at .*test_aot\.py:\d+"):

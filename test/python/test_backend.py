@@ -1,4 +1,4 @@
-"""torch.compile(model, backend="stator"): results, inputs of every kind, modes of autograd."""
+"""compile_small(model): results, inputs of every kind, modes of autograd."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import check
+from conftest import check, compile_small
 from torch import nn
 from torch_stator import FallbackWarning, InvalidArgumentError, UnsupportedError
 
@@ -137,7 +137,7 @@ def test_the_same_tensor_twice_and_overlapping_views(run):
 
 
 def test_a_lazily_negated_input():
-    compiled = torch.compile(nn.Softplus(), backend="stator", dynamic=False)
+    compiled = compile_small(nn.Softplus(), dynamic=False)
     x = torch.complex(torch.zeros(4), torch.randn(4)).conj().imag
     assert x.is_neg()
     with torch.no_grad(), pytest.warns(FallbackWarning, match="negated"):
@@ -183,7 +183,7 @@ def test_outputs_that_alias_an_input():
         def forward(self, x):
             return x.view(-1), x, x.exp()
 
-    compiled = torch.compile(Model(), backend="stator")
+    compiled = compile_small(Model())
     with torch.no_grad():
         x = torch.randn(2, 3)
         flat, same, _ = compiled(x)
@@ -203,7 +203,7 @@ def test_a_mutated_buffer(compilations):
             return (x - self.mean) * self.count
 
     model = Counter()
-    compiled = torch.compile(model, backend="stator")
+    compiled = compile_small(model)
     x = torch.randn(3, 4)
     with torch.no_grad():
         for call in range(1, 4):
@@ -225,7 +225,7 @@ def test_no_grad_and_inference_mode(run):
 def test_a_model_made_in_inference_mode(compilations):
     with torch.inference_mode():
         model = Net().eval()
-        compiled = torch.compile(model, backend="stator")
+        compiled = compile_small(model)
         check(compiled, model, torch.randn(2, 3, 9, 7))
         model.fc.weight.mul_(2)
         check(compiled, model, torch.randn(2, 3, 9, 7))
@@ -243,7 +243,7 @@ def test_an_input_from_inference_mode_outside_of_it(run):
 
 def test_gradients_are_those_of_eager():
     model = Net().eval()
-    compiled = torch.compile(model, backend="stator")
+    compiled = compile_small(model)
     x = torch.randn(2, 3, 9, 7, requires_grad=True)
     with pytest.warns(FallbackWarning, match="requires gradients"):
         compiled(x).square().sum().backward()
@@ -265,7 +265,7 @@ def test_gradients_after_a_call_without(run):
 
 def test_frozen_parameters_use_engines_with_grad_mode_on(compilations):
     model = Net().eval().requires_grad_(False)
-    check(torch.compile(model, backend="stator"), model, torch.randn(2, 3, 9, 7))
+    check(compile_small(model), model, torch.randn(2, 3, 9, 7))
     assert len(compilations) == 1
 
 
@@ -273,7 +273,7 @@ def test_frozen_parameters_use_engines_with_grad_mode_on(compilations):
 def test_training_mode_runs_in_eager(make):
     model, other = make().train(), make().train()
     other.load_state_dict(model.state_dict())
-    compiled = torch.compile(model, backend="stator")
+    compiled = compile_small(model)
     x = torch.randn(2, 3, 9, 7) if make is Net else torch.randn(5, 4)
     torch.manual_seed(1)
     with torch.no_grad(), pytest.warns(FallbackWarning, match="training mode"):
@@ -312,7 +312,7 @@ def test_threads_share_a_compiled_model(run):
 
 def test_several_sizes(compilations):
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
-    compiled = torch.compile(model, backend="stator", dynamic=False)
+    compiled = compile_small(model, dynamic=False)
     with torch.no_grad():
         for rows in (1, 5, 2, 5):
             check(compiled, model, torch.randn(rows, 4))

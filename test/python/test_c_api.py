@@ -79,7 +79,7 @@ def model():
 
 @pytest.fixture
 def engine(library, model, tmp_path):
-    program = torch_stator.compile(model, (torch.randn(2, 4),))
+    program = torch_stator.compile(model, (torch.randn(2, 4),), min_block_size=1)
     path = tmp_path / "model.plan"
     path.write_bytes(program._compilation.engines[0].plan_bytes())
     handle = ctypes.c_void_p()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import compile_small
 from torch import nn
 
 
@@ -94,7 +95,7 @@ def test_random_numbers_are_those_of_eager():
             return x.exp() + torch.randn(3, 4) * torch.rand(4)
 
     model = Model()
-    compiled = torch.compile(model, backend="stator")
+    compiled = compile_small(model)
     x = torch.randn(3, 4)
     with torch.no_grad():
         torch.manual_seed(3)
@@ -110,7 +111,7 @@ def test_a_graph_break(compilations):
             torch._dynamo.graph_break()
             return y.sum(-1)
 
-    compiled = torch.compile(Model(), backend="stator")
+    compiled = compile_small(Model())
     x = torch.randn(3, 4)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), Model()(x))
@@ -120,7 +121,9 @@ def test_a_graph_break(compilations):
 def test_explain():
     import torch_stator
 
-    explanation = torch_stator.explain(Sorted("middle"), torch.randn(3, 6))
+    explanation = torch_stator.explain(
+        Sorted("middle"), torch.randn(3, 6), options={"min_block_size": 1}
+    )
     assert 0 < explanation.coverage < 1
     (fallback,) = explanation.fallbacks
     assert fallback.op == "aten.sort.default"
