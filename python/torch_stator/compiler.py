@@ -8,10 +8,11 @@ Out: a Compilation: the Runner, its engines and the compiler's report.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,7 +51,12 @@ def compile_graph(
     start = time.perf_counter()
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
     constants = lift_constants(gm)
-    weights = {name: weight for name, weight in weights.items() if can_freeze(weight[1])}
+    names = _unique([name for name, _ in weights.values()], taken=constants)
+    weights = {
+        placeholder: (name, tensor)
+        for (placeholder, (_, tensor)), name in zip(weights.items(), names, strict=True)
+        if can_freeze(tensor)
+    }
     frozen = FrozenWeights(
         [name for name, _ in weights.values()], [tensor for _, tensor in weights.values()]
     )
@@ -79,6 +85,16 @@ def compile_graph(
     if weights:
         runner.freeze(frozen, [placeholders.index(name) for name in weights])
     return Compilation(gm, runner, engines, report, time.perf_counter() - start)
+
+
+def _unique(names: Sequence[str], taken: Container[str]) -> list[str]:
+    """The names, with a number after those that are taken or occur twice: two modules that one
+    function calls may each have an `fc.weight`."""
+    made: dict[str, None] = {}
+    for name in names:
+        candidates = itertools.chain([name], (f"{name}#{i}" for i in itertools.count(2)))
+        made[next(c for c in candidates if c not in taken and c not in made)] = None
+    return list(made)
 
 
 _DROPOUTS = ("native_dropout", "bernoulli", "feature_dropout", "alpha_dropout", "_fused_dropout")

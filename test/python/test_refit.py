@@ -166,3 +166,18 @@ def test_a_weight_that_a_torch_node_reads(run):
     with torch.no_grad():
         model.weight.mul_(0.5)
         check(compiled, model, torch.randn(4, 4))
+
+
+def test_two_modules_with_equal_names(run):
+    """dynamo names a weight within its module: both of these have a `0.weight`."""
+    first, second = (nn.Sequential(nn.Linear(4, 4)).eval() for _ in range(2))
+
+    def model(x):
+        return second(first(x).relu())
+
+    x = torch.randn(3, 4)
+    compiled = run(model, x)
+    for module in (second, first):
+        module[0].weight.data = torch.randn(4, 4)
+        with torch.no_grad():
+            check(compiled, model, x)
