@@ -21,4 +21,9 @@ bool FlattenMatmuls(Rewriter& rewriter);
 bool MergeMatmuls(Rewriter& rewriter);
 bool AssignLayout(Rewriter& rewriter);
 
+// Only where asked for: they change results.
+bool TruncateWide(Rewriter& rewriter);
+bool ComputeInHalf(Rewriter& rewriter);
+bool ComputeInBFloat16(Rewriter& rewriter);
+
 }  // namespace stator

@@ -39,6 +39,12 @@ constexpr Pass kMergeMatmuls{"merge_matmuls",
 constexpr Pass kEliminateDead{"eliminate_dead", "nodes that nobody reads go", EliminateDead};
 constexpr Pass kAssignLayout{"assign_layout", "convolutions channels-last, attention as its reader",
                              AssignLayout};
+constexpr Pass kTruncateWide{"truncate_wide", "int64 and float64 computed as int32 and float32",
+                             TruncateWide};
+constexpr Pass kComputeInHalf{"compute_in_half", "float32 products and what follows in float16",
+                              ComputeInHalf};
+constexpr Pass kComputeInBFloat16{
+    "compute_in_bfloat16", "float32 products and what follows in bfloat16", ComputeInBFloat16};
 
 constexpr Pass kPipeline[] = {
     // Before all others: what nobody reads must not count as a use.
@@ -75,6 +81,9 @@ constexpr Pass kPipeline[] = {
     kAssignLayout,
 };
 
+// Where AllPasses puts each when it is asked for.
+constexpr Pass kOptional[] = {kTruncateWide, kComputeInHalf, kComputeInBFloat16};
+
 // Runs one pass at the gate.
 PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
   Rewriter rewriter(graph, &fuel);
@@ -95,16 +104,30 @@ PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
 
 }  // namespace
 
-std::vector<Pass> AllPasses() { return {std::begin(kPipeline), std::end(kPipeline)}; }
+std::vector<Pass> AllPasses(const Narrowing& narrowing) {
+  std::vector<Pass> passes(std::begin(kPipeline), std::end(kPipeline));
+  // First: the matchers look for float32.
+  if (narrowing.truncate_wide) passes.insert(passes.begin(), kTruncateWide);
+  if (narrowing.precision != DType::kFloat32) {
+    bool half = narrowing.precision == DType::kFloat16;
+    // Behind the matchers and the folding of norms into products, which casts between would stop;
+    // before assign_layout, which stays the last.
+    passes.insert(passes.end() - 1, {half ? kComputeInHalf : kComputeInBFloat16, kSimplify,
+                                     kFoldLiterals, kEliminateCommon, kEliminateDead});
+  }
+  return passes;
+}
 
 std::vector<Pass> FindPasses(const std::vector<std::string>& names) {
+  std::vector<Pass> known(std::begin(kPipeline), std::end(kPipeline));
+  known.insert(known.end(), std::begin(kOptional), std::end(kOptional));
   std::vector<Pass> passes;
   for (const std::string& name : names) {
-    auto it = std::find_if(std::begin(kPipeline), std::end(kPipeline),
+    auto it = std::find_if(known.begin(), known.end(),
                            [&](const Pass& pass) { return pass.name == name; });
-    if (it == std::end(kPipeline)) {
+    if (it == known.end()) {
       std::set<std::string_view> valid;
-      for (const Pass& pass : kPipeline) valid.insert(pass.name);
+      for (const Pass& pass : known) valid.insert(pass.name);
       Fail(ErrorKind::kInvalidArgument, "there is no pass `{}`: expected one of {}", name,
            fmt::join(valid, ", "));
     }
@@ -137,6 +160,9 @@ std::string PassesToMarkdown() {
   int count = 0;
   for (const Pass& pass : kPipeline) {
     text += fmt::format("| {} | `{}` | {} |\n", ++count, pass.name, pass.doc);
+  }
+  for (const Pass& pass : kOptional) {
+    text += fmt::format("| where asked for | `{}` | {} |\n", pass.name, pass.doc);
   }
   return text;
 }

@@ -26,8 +26,15 @@ struct Pass {
   bool (*fn)(Rewriter& rewriter);
 };
 
+// Passes that change results, in which types a graph computes.
+struct Narrowing {
+  bool truncate_wide = false;  // int64 and float64 as int32 and float32
+  // float32 in this type: kFloat16 or kBFloat16; kFloat32 changes nothing.
+  DType precision = DType::kFloat32;
+};
+
 // Every pass in the order of the pipeline; a pass that clears up after others appears repeatedly.
-std::vector<Pass> AllPasses();
+std::vector<Pass> AllPasses(const Narrowing& narrowing = {});
 
 // The passes named, in the order given. Raises InvalidArgument, listing the valid names, for
 // another name.

@@ -42,6 +42,8 @@ Tactic SelectTactic(const KernelSite& site, const TacticProvider& provider,
   if (options.optimization_level == 0 || tactics.size() == 1) return tactics[0];
 
   std::string site_key = Hash128(DescribeSite(site, provider)).ToString();
+  int num_runs = options.num_avg_timing_iters;
+  if (num_runs > 1) site_key += fmt::format(" average of {}", num_runs);
   size_t best = 0;
   double best_seconds = std::numeric_limits<double>::infinity();
   for (size_t i = 0; i < tactics.size(); ++i) {
@@ -49,7 +51,7 @@ Tactic SelectTactic(const KernelSite& site, const TacticProvider& provider,
                                   tactics[i].attrs.ToString());
     std::optional<double> seconds = options.cache ? options.cache->Find(key) : std::nullopt;
     if (!seconds) {
-      seconds = provider.Measure(site, tactics[i]);
+      seconds = provider.Measure(site, tactics[i], num_runs);
       if (options.cache) options.cache->Set(key, *seconds);
     }
     Log().debug("tactic {}{}: {:.1f} us", StepKindName(tactics[i].kind),

@@ -35,12 +35,14 @@ class TacticProvider {
   virtual std::string key() const = 0;
   // Every way to run the kernel, best guess first; empty when there is none. Never raises.
   virtual std::vector<Tactic> FindTactics(const KernelSite& site) const = 0;
-  // Seconds that one run takes on random data, measured in place; infinity when it fails.
-  virtual double Measure(const KernelSite& site, const Tactic& tactic) const = 0;
+  // Seconds that one run takes on random data, measured in place as an average of `num_runs`;
+  // infinity when it fails.
+  virtual double Measure(const KernelSite& site, const Tactic& tactic, int num_runs) const = 0;
 };
 
 struct SelectOptions {
   int optimization_level = 3;    // 0: never measure; 1-3: the first three candidates; 4-5: all
+  int num_avg_timing_iters = 1;  // runs that a measurement averages
   TimingCache* cache = nullptr;  // may be null
 };
 

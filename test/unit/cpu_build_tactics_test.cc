@@ -27,7 +27,7 @@ TEST(CpuTacticsTest, MeasuresEveryTactic) {
     std::vector<Tactic> found = tactics.FindTactics(owner.site());
     ASSERT_GE(found.size(), 2u) << kind;
     for (const Tactic& tactic : found) {
-      double seconds = tactics.Measure(owner.site(), tactic);
+      double seconds = tactics.Measure(owner.site(), tactic, 1);
       EXPECT_GT(seconds, 0) << kind << tactic.attrs.ToString();
       bool same_as_given = tactic.attrs.Find("layout") != nullptr && &tactic != &found[0];
       EXPECT_TRUE(std::isfinite(seconds) || same_as_given) << kind << tactic.attrs.ToString();
@@ -38,7 +38,7 @@ TEST(CpuTacticsTest, MeasuresEveryTactic) {
 TEST(CpuTacticsTest, MeasuresImpossibleTacticsAsInfinite) {
   KernelSiteOwner owner("gemm", kLayer, {1, 2});
   Tactic unknown{.kind = StepKind::kGemm, .attrs = {{"form", std::string("magic")}}};
-  EXPECT_TRUE(std::isinf(GetCpuTactics().Measure(owner.site(), unknown)));
+  EXPECT_TRUE(std::isinf(GetCpuTactics().Measure(owner.site(), unknown, 1)));
 }
 
 TEST(CpuTacticsTest, HasOneFormForOperandsThatChange) {
@@ -74,7 +74,7 @@ TEST(CpuTacticsTest, MeasuresEqualSitesOnce) {
     std::vector<Tactic> FindTactics(const KernelSite& site) const override {
       return GetCpuTactics().FindTactics(site);
     }
-    double Measure(const KernelSite&, const Tactic&) const override {
+    double Measure(const KernelSite&, const Tactic&, int) const override {
       ADD_FAILURE() << "measured again";
       return 0;
     }

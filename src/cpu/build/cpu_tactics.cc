@@ -83,8 +83,8 @@ std::vector<Tactic> CpuTactics::FindTactics(const KernelSite& site) const {
   return {};
 }
 
-double CpuTactics::Measure(const KernelSite& site, const Tactic& tactic) const {
-  return MeasureTactic(site, tactic);
+double CpuTactics::Measure(const KernelSite& site, const Tactic& tactic, int num_runs) const {
+  return MeasureTactic(site, tactic, num_runs);
 }
 
 const CpuTactics& GetCpuTactics() {

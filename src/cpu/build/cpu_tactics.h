@@ -15,7 +15,7 @@ class CpuTactics final : public TacticProvider {
  public:
   std::string key() const override;
   std::vector<Tactic> FindTactics(const KernelSite& site) const override;
-  double Measure(const KernelSite& site, const Tactic& tactic) const override;
+  double Measure(const KernelSite& site, const Tactic& tactic, int num_runs) const override;
 };
 
 const CpuTactics& GetCpuTactics();

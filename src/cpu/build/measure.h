@@ -13,8 +13,9 @@ namespace stator {
 // Whether the tensor's content is known when a step is prepared.
 bool IsConstant(const PlanTensor& tensor);
 
-// Seconds of the fastest of several runs; infinity when the tactic cannot run the kernel.
-double MeasureTactic(const KernelSite& site, const Tactic& tactic);
+// Seconds of one run: the least of several averages over `num_runs` runs in a row; infinity when
+// the tactic cannot run the kernel.
+double MeasureTactic(const KernelSite& site, const Tactic& tactic, int num_runs = 1);
 
 // "AuthenticAMD family 25 model 17", or the machine's architecture where there is no cpuid.
 std::string CpuModelName();
