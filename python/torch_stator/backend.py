@@ -9,7 +9,7 @@ where it trains, and where our compiler fails, the graph runs in eager PyTorch, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from .compiler import Compilation, TrainingError, compile_graph
 from .errors import InvalidArgumentError, warn_fallback
 from .export import module_name, user_location
+from .runner import describe_sharing
 from .settings import CompilationSettings
 
 _log = logging.getLogger("torch_stator")
@@ -87,11 +88,14 @@ def _compile_inference(
     outer = gm.graph.find_nodes(op="placeholder")
     frozen = [settings.freeze_weights and _is_weight(node) for node in outer]
     mutated: set[int] = set()
+    merged = False
 
     def compile_functional(graph: torch.fx.GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
+        nonlocal merged
         inner = graph.graph.find_nodes(op="placeholder")
         weights = {}
-        if len(inner) == len(outer):  # else AOTAutograd merged inputs that alias
+        merged = len(inner) != len(outer)  # AOTAutograd makes inputs that alias one
+        if not merged:
             mutated.update(_mutated_inputs())
             for i, (node, source) in enumerate(zip(inner, outer, strict=True)):
                 name = _source_name(source)
@@ -108,35 +112,29 @@ def _compile_inference(
     compiled = aot_module_simplified(
         gm, example_inputs, fw_compiler=compile_functional, inference_compiler=compile_functional
     )
-    if not mutated:
-        return compiled
-    return _guard_aliases(
-        gm,
-        compiled,
-        example_inputs,
-        mutated | {i for i, node in enumerate(outer) if not _is_weight(node)},
-    )
+    if merged:
+        return _guard_aliases(gm, compiled, example_inputs, range(len(outer)))
+    if mutated:
+        others = (i for i, node in enumerate(outer) if not _is_weight(node))
+        return _guard_aliases(gm, compiled, example_inputs, {*mutated, *others})
+    return compiled
 
 
 def _guard_aliases(
     gm: torch.fx.GraphModule,
     compiled: Callable[..., Any],
     example_inputs: Sequence[torch.Tensor],
-    positions: set[int],
+    positions: Iterable[int],
 ) -> Callable[..., Any]:
     """A graph that mutates inputs was traced for inputs that share memory as `example_inputs` do,
     which dynamo does not guard; a call with others runs in eager PyTorch. `positions`: the inputs
     to look at."""
-    order = sorted(positions)
-
-    def find_sharing(inputs: Sequence[torch.Tensor]) -> list[int]:
-        pointers = [inputs[i].untyped_storage().data_ptr() for i in order]
-        return [pointers.index(pointer) for pointer in pointers]
-
-    traced = find_sharing(example_inputs)
+    order = [i for i in sorted(positions) if isinstance(example_inputs[i], torch.Tensor)]
+    traced = describe_sharing([example_inputs[i] for i in order])
 
     def call(*inputs: torch.Tensor) -> Any:
-        return compiled(*inputs) if find_sharing(inputs) == traced else gm.forward(*inputs)
+        same = describe_sharing([inputs[i] for i in order]) == traced
+        return compiled(*inputs) if same else gm.forward(*inputs)
 
     return call
 

@@ -19,6 +19,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from . import _ffi
 from .errors import UnsupportedError
+from .export import memory_order
 from .freeze import FrozenWeights
 
 # A step of a call: a function of the values in `inputs` (slots), whose results go to `outputs`.
@@ -37,9 +38,13 @@ class Runner:
         outputs: Sequence[Any],
         constants: Sequence[torch.Tensor],
         num_values: int,
+        copies: Sequence[tuple[int, Sequence[int] | None]] = (),
     ) -> None:
         self._steps = steps
         self._outputs = outputs  # a slot's number, or a constant in a tuple
+        # The outputs to return as copies, with strides: they hold what an argument, a constant or
+        # another output holds, but are memory of their own.
+        self._copies = copies
         # Slots: arguments, then constants of the graph, then what the steps make.
         self._tail = [*constants, *[None] * num_values]
         self._frozen: FrozenWeights | None = None
@@ -72,7 +77,10 @@ class Runner:
                     values[slot] = result
             for slot in dead:
                 values[slot] = None
-        return [values[out] if type(out) is int else out[0] for out in self._outputs]
+        results = [values[out] if type(out) is int else out[0] for out in self._outputs]
+        for i, strides in self._copies:
+            results[i] = _copy(results[i], strides)
+        return results
 
     def live_slots(self) -> set[int]:
         """The slots that a step or an output reads."""
@@ -87,6 +95,7 @@ class Runner:
             "steps": [step[1:] for step in self._steps],
             "outputs": self._outputs,
             "num_values": len(self._tail),
+            "copies": self._copies,
         }
 
     @staticmethod
@@ -97,19 +106,22 @@ class Runner:
             for function, rest in zip(functions, document["steps"], strict=True)
         ]
         outputs = [tuple(out) if isinstance(out, list) else out for out in document["outputs"]]
-        return Runner(steps, outputs, [], document["num_values"])
+        return Runner(steps, outputs, [], document["num_values"], document["copies"])
 
 
 class _Builder:
     """Gives each value of the graph a slot and each part its step."""
 
-    def __init__(self, gm: GraphModule, report: dict[str, Any]) -> None:
+    def __init__(self, gm: GraphModule, report: dict[str, Any], num_constants: int) -> None:
         self.gm = gm
+        self.num_constants = num_constants
         self.value_names: dict[str, str] = report["values"]  # of each FX tensor
         self.placeholders = gm.graph.find_nodes(op="placeholder")
         self.slots = {self.name_of(node): i for i, node in enumerate(self.placeholders)}
         self.num_slots = len(self.placeholders)
         self.nodes = {node.name: node for node in gm.graph.nodes}
+        # By slot, whose memory its tensor lies in: a placeholder, or a node that made it.
+        self.memory: dict[int, Any] = dict(enumerate(self.placeholders))
         self.steps: list[tuple[Callable[..., Any], tuple[int, ...], tuple[int, ...]]] = []
 
     def name_of(self, node: Node) -> str:
@@ -125,7 +137,9 @@ class _Builder:
         inputs = tuple(self.slots[name] for name in part["inputs"])
         if not inputs:
             function = with_allocator(function)
-        self.steps.append((function, inputs, tuple(self.slot(name) for name in part["outputs"])))
+        made = tuple(self.slot(name) for name in part["outputs"])
+        self.memory.update((slot, slot) for slot in made)
+        self.steps.append((function, inputs, made))
 
     def add_torch(self, names: Iterable[str], needed: set[str]) -> None:
         """A step that runs FX nodes in torch, of which the values `needed` are kept."""
@@ -139,13 +153,17 @@ class _Builder:
             else:
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         outputs: dict[str, Node] = {}
-        for node, copy in copies.items():
+        for node in copies:
             name = self.name_of(node)
             if name in needed and name not in self.slots:
-                outputs.setdefault(name, copy)
-        graph.output(tuple(outputs.values()))
+                outputs.setdefault(name, node)
+        graph.output(tuple(copies[node] for node in outputs.values()))
         function = GraphModule(self.gm, graph)
         reads = tuple(self.slots[self.name_of(node)] for node in inputs)
+        for name, node in outputs.items():
+            base = _find_base(node, inputs)
+            source = self.memory[self.slots[self.name_of(base)]] if base in inputs else base
+            self.memory[self.slot(name)] = source
         self.steps.append((function, reads, tuple(self.slot(name) for name in outputs)))
 
     def with_sources(self, names: Iterable[str], available: Container[str]) -> list[Node]:
@@ -187,7 +205,48 @@ class _Builder:
             for i, (function, reads, writes) in enumerate(self.steps)
         ]
         num_values = self.num_slots - len(self.placeholders)
-        return Runner(steps, kept, constants, num_values)
+        return Runner(steps, kept, constants, num_values, self.find_copies(outputs))
+
+    def find_copies(self, outputs: Sequence[Any]) -> list[tuple[int, Sequence[int] | None]]:
+        """The outputs that would lie in the memory of an argument, a constant or an output before
+        them, although in the graph they are no views of it: of `x.clone()` the compiler keeps
+        `x`."""
+        owners: dict[Any, Node] = {node: node for node in self.placeholders}
+        for node in self.placeholders[len(self.placeholders) - self.num_constants :]:
+            owners[node] = self.gm.graph.output_node()  # nobody's
+        copies = []
+        for i, node in enumerate(outputs):
+            if not isinstance(node, Node):
+                continue
+            base = _find_base(node)
+            if owners.setdefault(self.memory[self.slots[self.name_of(node)]], base) is not base:
+                copies.append((i, _dense_strides(node.meta["val"])))
+        return copies
+
+
+def _find_base(node: Node, stop: Container[Node] = ()) -> Node:
+    """The node that made the memory which a view shows, or the first one in `stop` on the way; of a
+    node that is no view, itself."""
+    while node not in stop and node.op == "call_function":
+        unpacked = node.target is operator.getitem
+        call = node.args[0] if unpacked else node
+        returns = getattr(getattr(call.target, "_schema", None), "returns", ())
+        if len(returns) != 1 or returns[0].alias_info is None:
+            break
+        node = call.args[0]
+    return node
+
+
+def _dense_strides(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """The strides of a dense tensor without overlap; None of another, and of dynamic ones."""
+    static = all(type(size) is int for size in (*tensor.shape, *tensor.stride()))
+    return tensor.stride() if static and memory_order(tensor) is not None else None
+
+
+def _copy(tensor: torch.Tensor, strides: Sequence[int] | None) -> torch.Tensor:
+    if strides is None:
+        return tensor.clone()
+    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
 
 
 def build_runner(
@@ -198,7 +257,7 @@ def build_runner(
 ) -> Runner:
     """The runner of a graph whose parts `report` lists; `functions` are the engines' (None:
     torch), and `constants` what its last placeholders hold."""
-    builder = _Builder(gm, report)
+    builder = _Builder(gm, report, len(constants))
     parts = list(zip(report["parts"], functions, strict=True))
     (outputs,) = gm.graph.output_node().args
     output_nodes = [out for out in outputs if isinstance(out, Node)]
@@ -222,6 +281,20 @@ def build_runner(
     if missing:  # constants, sizes
         builder.add_torch(missing, needed)
     return builder.finish(outputs, constants)
+
+
+def describe_sharing(tensors: Sequence[torch.Tensor]) -> tuple[list[int], list[int]]:
+    """Which of the tensors lie in one storage, and how far those are from the first there; equal
+    for tensors of equal layouts that share memory in the same way."""
+    seen: dict[int, int] = {}
+    firsts = [
+        seen.setdefault(tensor.untyped_storage().data_ptr(), i) for i, tensor in enumerate(tensors)
+    ]
+    return firsts, [
+        tensors[i].data_ptr() - tensors[first].data_ptr()
+        for i, first in enumerate(firsts)
+        if i != first
+    ]
 
 
 def with_allocator(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,126 @@
+"""What is easily got wrong in silence: memory that values share, weights that change in odd ways,
+threads, forks, errors in the middle. All against eager PyTorch."""
+
+import pytest
+import torch
+from conftest import clone
+from torch import nn
+
+ENGINES = [{"min_block_size": 1}, {"min_block_size": float("inf")}]  # all in engines; all in torch
+
+
+def compile_for_test(model, **options):
+    options = {"optimization_level": 0, "min_block_size": 1, **options}
+    return torch.compile(model, backend="stator", dynamic=False, options=options)
+
+
+def check_twice(compiled, model, *inputs):
+    """Two calls in a row on inputs that keep what the first did to them; returns the last results,
+    with the inputs, of both."""
+    left, right = ([clone(value) for value in inputs] for _ in range(2))
+    with torch.no_grad():
+        for _ in range(2):
+            found, expected = compiled(*left), model(*right)
+            torch.testing.assert_close((found, left), (expected, right))
+    return [*left, *flatten(found)], [*right, *flatten(expected)]
+
+
+def flatten(result):
+    return result if isinstance(result, (tuple, list)) else [result]
+
+
+def shared(tensors):
+    """For each pair of tensors, whether they lie in one storage."""
+    pointers = [tensor.untyped_storage().data_ptr() for tensor in tensors]
+    return [[lhs == rhs for lhs in pointers] for rhs in pointers]
+
+
+# ---- memory that values share
+
+COPIES = {
+    "clone": lambda x: x.clone(),
+    "clone of a view": lambda x: x.t().clone().t(),
+    "cat of one": lambda x: torch.cat([x]),
+    "repeat once": lambda x: x.repeat(1, 1),
+    "add of zero": lambda x: x + 0,
+    "pad of zero": lambda x: nn.functional.pad(x, (0, 0)),
+    "value and clone": lambda x: (x.exp(), x.exp().clone()),
+    "clone of an intermediate": lambda x: (lambda y: (y, y.clone(), y.t().clone()))(x.exp()),
+    "equal values": lambda x: (x.exp(), x.exp(), x.sum(), x.sum()),
+    "twice": lambda x: (x, x, x.clone(), x.clone()),
+}
+
+
+@pytest.mark.parametrize("options", ENGINES, ids=["engines", "torch"])
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_is_memory_of_its_own(name, options):
+    model = COPIES[name]
+    found, expected = check_twice(compile_for_test(model, **options), model, torch.randn(4, 4))
+    assert shared(found) == shared(expected)
+    found[1].zero_()
+    expected[1].zero_()
+    torch.testing.assert_close(found, expected)
+
+
+def old_and_new(x):
+    old = x.clone()
+    x.zero_()
+    return old
+
+
+def transpose_in_place(x):
+    x.t().copy_(x.clone())
+    return x.sum(0)
+
+
+def swap(x, y):
+    old = x.clone()
+    x.copy_(y)
+    y.copy_(old)
+    return old
+
+
+@pytest.mark.parametrize("options", ENGINES, ids=["engines", "torch"])
+@pytest.mark.parametrize("layout", [(4, 1), (1, 4), (8, 1)])
+@pytest.mark.parametrize("function", [old_and_new, transpose_in_place])
+def test_a_value_from_before_a_write(function, layout, options):
+    x = torch.randn(32).as_strided((4, 4), layout)
+    check_twice(compile_for_test(function, **options), function, x)
+
+
+def test_two_inputs_are_swapped():
+    check_twice(compile_for_test(swap), swap, torch.randn(3), torch.randn(3))
+
+
+class SwapBuffers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("a", torch.randn(3))
+        self.register_buffer("b", torch.randn(3))
+
+    def forward(self, x):
+        return swap(self.a, self.b) + x, self.a.clone()
+
+
+def test_two_buffers_are_swapped():
+    model = SwapBuffers()
+    other = SwapBuffers()
+    other.load_state_dict(model.state_dict())
+    check_twice(compile_for_test(model), other, torch.randn(3))
+    torch.testing.assert_close(model.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("first", [0, 2, 4], ids=["same", "overlapping", "apart"])
+def test_inputs_overlap_otherwise_than_at_compilation(first):
+    def model(x, y):
+        x.add_(1)
+        return x * y
+
+    compiled = compile_for_test(model)
+    with torch.no_grad():
+        for start in (first, 4, 2, 0, 3):
+            left = torch.randn(8)
+            right = left.clone()
+            found = compiled(left[:4], left[start : start + 4])
+            torch.testing.assert_close(found, model(right[:4], right[start : start + 4]))
+            torch.testing.assert_close(left, right)
