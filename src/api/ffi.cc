@@ -160,6 +160,9 @@ CompileOptions ParseOptions(const std::string& text) {
   CompileOptions options;
   options.min_block_size = static_cast<int>(
       std::min<int64_t>(json.value("min_block_size", int64_t{options.min_block_size}), INT_MAX));
+  options.use_fast_partitioner = json.value("use_fast_partitioner", options.use_fast_partitioner);
+  options.dryrun = json.value("dryrun", options.dryrun);
+  options.settings = json.value("settings", options.settings);
   options.torch_executed_ops = json.value("torch_executed_ops", options.torch_executed_ops);
   options.pass_through_build_failures =
       json.value("pass_through_build_failures", options.pass_through_build_failures);
@@ -275,7 +278,9 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       });
   refl::ObjectDef<CompiledModuleObj>()
       .def("report",
-           [](CompiledModuleRef self) { return ffi::String(ReportToJson(self->module())); })
+           [](CompiledModuleRef self) { return ffi::String(ModuleToJson(self->module())); })
+      .def("report_text",
+           [](CompiledModuleRef self) { return ffi::String(ReportToText(self->module().report)); })
       .def("load_engine", [](CompiledModuleRef self, int64_t part) {
         return Guard([&] { return self->LoadEngine(part); });
       });

@@ -3,7 +3,7 @@
 #include "compile/compile.h"
 
 #include <algorithm>
-#include <limits>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -89,16 +89,10 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
 
 PartitionOptions MakePartitionOptions(const CompileOptions& options) {
   return {.min_block_size = options.min_block_size,
+          .use_fast_partitioner = options.use_fast_partitioner,
           .torch_executed_ops = options.torch_executed_ops,
           .targets = {},
           .find_reason = FindReasonOnCpu};
-}
-
-// Unique: the values' own names are identifiers, as FX names are.
-std::string NameOf(const Graph& graph, ValueId id) {
-  const Value& value = graph.value(id);
-  if (value.kind == ValueKind::kWeight) return "weight:" + value.name;
-  return value.name.empty() ? fmt::format("%{}", id.index) : value.name;
 }
 
 // FX names of a segment's nodes, in order, once each.
@@ -111,40 +105,53 @@ std::vector<std::string> NodeNames(const Graph& graph, const Segment& segment) {
   return names;
 }
 
+// The report of a segment whose build failed: torch runs it.
+void ReportFailedBuild(const Graph& graph, const Segment& segment, const PartitionOptions& options,
+                       const Error& error, size_t index, Report& report) {
+  report.segments[index].engine = false;
+  report.num_nodes_in_engines -= segment.num_ops;
+  std::string last;
+  for (NodeId id : segment.nodes) {
+    const Node& node = graph.node(id);
+    if (std::exchange(last, node.origin.name) == node.origin.name) continue;
+    report.fallbacks.push_back({.node = node.origin.name,
+                                .op = FindOpName(node, options.targets),
+                                .location = node.origin.location,
+                                .reason = std::string("build failed: ") + error.what(),
+                                .supported = true});
+  }
+}
+
 }  // namespace
 
 CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& options) {
   CompiledModule module;
-  StageGate gate(module.stages);
+  StageGate gate(module.report.stages);
   TimingCache cache(options.timing_cache);
   const Graph& graph = imported.graph;
 
+  PartitionOptions partition = MakePartitionOptions(options);
+  for (const ImportedNode& node : imported.nodes) partition.targets[node.name] = node.target;
   Partitioning partitioning;
   gate.Run("partition", [&] {
-    PartitionOptions partition = MakePartitionOptions(options);
-    for (const ImportedNode& node : imported.nodes) partition.targets[node.name] = node.target;
     partitioning = PartitionGraph(graph, partition);
+    module.report.Describe(graph, partitioning, partition);
   });
-  module.fallbacks = std::move(partitioning.fallbacks);
-  for (const Segment& segment : partitioning.segments) {
+  module.report.settings = options.settings;
+  module.report.dryrun = options.dryrun;
+  for (size_t i = 0; i < partitioning.segments.size(); ++i) {
+    const Segment& segment = partitioning.segments[i];
     Part part{.plan = nullptr, .inputs = {}, .outputs = {}, .nodes = NodeNames(graph, segment)};
-    module.num_nodes += segment.num_ops;
-    if (segment.engine) {
+    if (segment.engine && !options.dryrun) {
       try {
         ExtractedSegment extracted = ExtractSegment(graph, segment);
         part.plan = CompileSegment(std::move(extracted.graph), options, cache, gate).plan;
         for (ValueId id : extracted.inputs) part.inputs.push_back(NameOf(graph, id));
         for (ValueId id : extracted.outputs) part.outputs.push_back(NameOf(graph, id));
-        module.num_nodes_in_engines += segment.num_ops;
       } catch (const Error& error) {
         if (options.pass_through_build_failures) throw;
         Log().warn("a segment of {} nodes is left to torch: {}", segment.num_ops, error.what());
-        for (const std::string& name : part.nodes) {
-          module.fallbacks.push_back({.node = name,
-                                      .op = "",
-                                      .location = "",
-                                      .reason = std::string("build failed: ") + error.what()});
-        }
+        ReportFailedBuild(graph, segment, partition, error, i, module.report);
       }
     }
     module.parts.push_back(std::move(part));
@@ -155,6 +162,11 @@ CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& opti
   for (ValueId id : graph.outputs()) module.outputs.push_back(NameOf(graph, id));
   cache.Save();
   return module;
+}
+
+Report MakeDryRunReport(const ImportedGraph& imported, CompileOptions options) {
+  options.dryrun = true;
+  return Compile(imported, options).report;
 }
 
 std::shared_ptr<const Plan> CompileGraph(Graph graph, const CompileOptions& options,
@@ -189,31 +201,18 @@ std::string CompileGraphUntil(Graph graph, const CompileOptions& options, std::s
   return CompileSegment(std::move(graph), options, cache, gate, stage).text;
 }
 
-std::string ReportToJson(const CompiledModule& module) {
-  nlohmann::ordered_json report;
-  report["parts"] = nlohmann::ordered_json::array();
+std::string ModuleToJson(const CompiledModule& module) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::parse(ReportToJson(module.report));
+  json["parts"] = nlohmann::ordered_json::array();
   for (const Part& part : module.parts) {
-    report["parts"].push_back({{"kind", part.plan ? "engine" : "torch"},
-                               {"inputs", part.inputs},
-                               {"outputs", part.outputs},
-                               {"nodes", part.nodes}});
+    json["parts"].push_back({{"kind", part.plan ? "engine" : "torch"},
+                             {"inputs", part.inputs},
+                             {"outputs", part.outputs},
+                             {"nodes", part.nodes}});
   }
-  report["values"] = module.values;
-  report["outputs"] = module.outputs;
-  report["fallbacks"] = nlohmann::ordered_json::array();
-  for (const Fallback& fallback : module.fallbacks) {
-    report["fallbacks"].push_back({{"node", fallback.node},
-                                   {"op", fallback.op},
-                                   {"location", fallback.location},
-                                   {"reason", fallback.reason}});
-  }
-  report["num_nodes"] = module.num_nodes;
-  report["num_nodes_in_engines"] = module.num_nodes_in_engines;
-  report["stages"] = nlohmann::ordered_json::array();
-  for (const StageTime& stage : module.stages) {
-    report["stages"].push_back({{"name", stage.name}, {"ms", stage.ms}});
-  }
-  return report.dump();
+  json["values"] = module.values;
+  json["outputs"] = module.outputs;
+  return json.dump();
 }
 
 }  // namespace stator

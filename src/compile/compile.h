@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "compile/report.h"
 #include "import/import.h"
 #include "ir/graph.h"
 #include "partition/partition.h"
@@ -22,25 +23,23 @@
 namespace stator {
 
 struct CompileOptions {
-  int min_block_size = 1;                    // fewest supported FX nodes per engine
+  int min_block_size = 1;  // fewest supported FX nodes per engine; kInfiniteBlockSize: no engine
+  bool use_fast_partitioner = true;          // src/partition/partition.h
   std::set<std::string> torch_executed_ops;  // ATen overloads or packets left to torch: "aten.sub"
   bool pass_through_build_failures = false;  // raise, instead of leaving the segment to torch
   int optimization_level = 3;  // 0: first valid tactic, no timing ... 5: time them all
   std::string timing_cache;    // file of measured tactics; empty: none
+  bool dryrun = false;         // build nothing: parts say what would be an engine, without a plan
+  std::map<std::string, std::string> settings;  // what the user chose, for the report
   // The first stage to run: "passes"; or "fuse" or "emit", for a graph that the ones before made.
   std::string start_at = "passes";
 };
 
 struct Part {
-  std::shared_ptr<const Plan> plan;  // null: a torch part
+  std::shared_ptr<const Plan> plan;  // null: torch runs the nodes
   std::vector<std::string> inputs;   // engine: values that the plan's inputs take, in order
   std::vector<std::string> outputs;  // engine: values that the plan's outputs make, in order
   std::vector<std::string> nodes;    // FX names of the nodes this part covers, in order
-};
-
-struct StageTime {
-  std::string name;
-  double ms = 0;
 };
 
 struct CompiledModule {
@@ -48,13 +47,13 @@ struct CompiledModule {
   // The value that each FX tensor name stands for: several names may share one.
   std::map<std::string, std::string> values;
   std::vector<std::string> outputs;  // names of the values the graph returns, in order
-  std::vector<Fallback> fallbacks;
-  int num_nodes = 0;  // FX nodes of the imported graph that compute something
-  int num_nodes_in_engines = 0;
-  std::vector<StageTime> stages;
+  Report report;
 };
 
 CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& options);
+
+// What Compile would make of a graph: the report of a dry run.
+Report MakeDryRunReport(const ImportedGraph& imported, CompileOptions options);
 
 // Compiles a whole graph into one plan; raises Unsupported, naming the node, when part of it is
 // left to torch. `stages` may be null.
@@ -64,9 +63,8 @@ std::shared_ptr<const Plan> CompileGraph(Graph graph, const CompileOptions& opti
 // The text of a graph after a stage: "passes", "fuse", or a Plan's text after "emit".
 std::string CompileGraphUntil(Graph graph, const CompileOptions& options, std::string_view stage);
 
-// The report as JSON: {"parts": [{"kind": "engine"|"torch", "inputs", "outputs", "nodes"}],
-// "values", "outputs", "fallbacks": [{"node", "op", "location", "reason"}], "num_nodes",
-// "num_nodes_in_engines", "stages": [{"name", "ms"}]}.
-std::string ReportToJson(const CompiledModule& module);
+// How a caller runs the parts, as JSON: {"parts": [{"kind": "engine"|"torch", "inputs", "outputs",
+// "nodes"}], "values", "outputs"}, beside the members of ReportToJson (compile/report.h).
+std::string ModuleToJson(const CompiledModule& module);
 
 }  // namespace stator

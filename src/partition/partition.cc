@@ -1,7 +1,6 @@
 #include "partition/partition.h"
 
 #include <algorithm>
-#include <map>
 
 #include "base/error.h"
 #include "ir/op_def.h"
@@ -12,16 +11,34 @@ namespace {
 // All nodes of one FX node.
 struct Unit {
   std::vector<NodeId> nodes;
-  std::vector<int> predecessors;  // units whose outputs it reads
-  std::string reason;             // why it is left to torch; empty: supported
+  std::vector<int> predecessors;  // units that must run before
+  std::string reason;             // why it is left to torch; empty: an engine runs it
+  bool supported = false;         // whether an engine could
   bool constant = true;           // it depends on no input of the graph
-  int level = 0;
+  bool view = true;               // it moves no data
+  int floor = 0;                  // the first stage it may have
+  int stage = 0;
+
+  bool in_engine() const { return reason.empty(); }
 };
 
 bool IsExcluded(const std::string& op, const std::set<std::string>& excluded) {
   if (excluded.contains(op)) return true;
   size_t overload = op.rfind('.');  // "aten.sub.Tensor" is also excluded as "aten.sub"
   return overload != std::string::npos && excluded.contains(op.substr(0, overload));
+}
+
+// Whether an op that only torch knows may draw random numbers (torch.Tag.nondeterministic_seeded)
+// or have side effects. Errs on the side of yes.
+bool KeepsOrder(std::string_view op) {
+  if (!op.starts_with("aten.") && !op.starts_with("prims.")) return true;  // a custom op
+  constexpr std::string_view kRandom[] = {
+      "attention", "bernoulli", "binomial", "cauchy", "dirichlet",  "dropout", "exponential",
+      "gamma",     "geometric", "gru",      "lstm",   "log_normal", "normal",  "multinomial",
+      "poisson",   "rand",      "rnn",      "rrelu",  "uniform"};
+  return std::any_of(std::begin(kRandom), std::end(kRandom), [&](std::string_view word) {
+    return op.find(word) != std::string_view::npos;
+  });
 }
 
 class Partitioner {
@@ -32,10 +49,9 @@ class Partitioner {
   }
 
   Partitioning Run() {
-    while (true) {
-      AssignLevels();
-      if (!DropSmallSegments()) break;
-    }
+    do {
+      AssignStages();
+    } while (MoveOutOfSmallSegments() || DropSmallSegments());
     return Finish();
   }
 
@@ -43,6 +59,7 @@ class Partitioner {
   void CollectUnits() {
     std::map<std::string, int> unit_of_name;
     std::vector<int> unit_of_value(graph_.num_values(), -1);
+    int last_ordered = -1;
     for (NodeId id : graph_.nodes()) {
       const Node& node = graph_.node(id);
       int index = static_cast<int>(units_.size());
@@ -61,16 +78,17 @@ class Partitioner {
         if (!units_[predecessor].constant) unit.constant = false;
       }
       for (ValueId output : node.outputs) unit_of_value[output.index] = index;
+      if (!node.op->Is(kView)) unit.view = false;
       if (unit.reason.empty()) unit.reason = FindReason(node);
+      if (node.op->Is(kOpaque) && KeepsOrder(OpName(node))) {
+        if (last_ordered >= 0 && last_ordered != index) unit.predecessors.push_back(last_ordered);
+        last_ordered = index;
+      }
     }
+    for (Unit& unit : units_) unit.supported = unit.in_engine();
   }
 
-  // The ATen overload that a node came from; where that is not known, the name in our table.
-  std::string OpName(const Node& node) const {
-    if (const Attr* target = node.attrs.Find("target")) return std::get<std::string>(*target);
-    auto it = options_.targets.find(node.origin.name);
-    return it != options_.targets.end() ? it->second : std::string(node.op->name);
-  }
+  std::string OpName(const Node& node) const { return FindOpName(node, options_.targets); }
 
   std::string FindReason(const Node& node) const {
     if (IsExcluded(OpName(node), options_.torch_executed_ops) ||
@@ -81,68 +99,128 @@ class Partitioner {
     return options_.find_reason ? options_.find_reason(graph_, node) : "";
   }
 
+  // The stages between two units of which the second needs the first.
+  static int Distance(const Unit& first, const Unit& second) {
+    return first.in_engine() && !second.in_engine() ? 1 : 0;
+  }
+
   // Units are in an order in which predecessors come first, since graph order is.
-  void AssignLevels() {
+  void AssignStages() {
+    num_stages_ = 1;
     for (Unit& unit : units_) {
-      unit.level = 0;
+      unit.stage = unit.floor;
       for (int predecessor : unit.predecessors) {
         const Unit& before = units_[predecessor];
-        bool same = before.reason.empty() == unit.reason.empty();
-        unit.level = std::max(unit.level, before.level + (same ? 0 : 1));
+        unit.stage = std::max(unit.stage, before.stage + Distance(before, unit));
       }
+      num_stages_ = std::max(num_stages_, unit.stage + 1);
     }
     SinkConstants();
+    sizes_.assign(num_stages_, 0);
+    views_only_.assign(num_stages_, true);
+    for (const Unit& unit : units_) {
+      if (!unit.in_engine()) continue;
+      sizes_[unit.stage] += 1;
+      if (!unit.view) views_only_[unit.stage] = false;
+    }
   }
 
   // What reads weights alone (the transpose of a linear layer) goes where it is used, lest it
   // become an engine of its own before everything else.
   void SinkConstants() {
-    std::vector<int> latest(units_.size(), -1);  // the last level that serves all users
+    std::vector<int> latest(units_.size(), -1);  // the last stage that serves all users
     for (size_t i = units_.size(); i-- > 0;) {
       Unit& unit = units_[i];
-      if (unit.constant && unit.reason.empty() && latest[i] > unit.level) unit.level = latest[i];
+      if (unit.constant && unit.in_engine() && latest[i] > unit.stage) unit.stage = latest[i];
       for (int predecessor : unit.predecessors) {
-        bool same = units_[predecessor].reason.empty() == unit.reason.empty();
-        int level = unit.level - (same ? 0 : 1);
+        int stage = unit.stage - Distance(units_[predecessor], unit);
         int& bound = latest[predecessor];
-        bound = bound < 0 ? level : std::min(bound, level);
+        bound = bound < 0 ? stage : std::min(bound, stage);
       }
     }
   }
 
-  bool DropSmallSegments() {
-    std::map<int, int> sizes;  // level -> supported units
-    for (const Unit& unit : units_) sizes[unit.level] += unit.reason.empty();
+  bool IsSmall(int stage) const { return sizes_[stage] < options_.min_block_size; }
+
+  // Makes nodes of small segments wait for a later engine, where those that need them allow it.
+  // Returns whether any does; stages are then to be assigned again. Ends: floors only rise, and no
+  // further than to the last stage, until a segment is dropped.
+  bool MoveOutOfSmallSegments() {
+    if (options_.use_fast_partitioner || options_.min_block_size == kInfiniteBlockSize)
+      return false;
     bool changed = false;
-    for (Unit& unit : units_) {
-      if (!unit.reason.empty() || sizes[unit.level] >= options_.min_block_size) continue;
-      unit.reason =
-          fmt::format("its segment has {} op{}, fewer than min_block_size = {}", sizes[unit.level],
-                      sizes[unit.level] == 1 ? "" : "s", options_.min_block_size);
-      changed = true;
+    std::vector<int> latest(units_.size(), num_stages_ - 1);
+    for (size_t i = units_.size(); i-- > 0;) {
+      Unit& unit = units_[i];
+      int stage = unit.stage;
+      if (unit.in_engine() && IsSmall(stage)) stage = FindLaterEngine(stage, latest[i]);
+      if (stage > unit.stage) {
+        unit.floor = stage;
+        changed = true;
+      }
+      for (int predecessor : unit.predecessors) {
+        latest[predecessor] =
+            std::min(latest[predecessor], stage - Distance(units_[predecessor], unit));
+      }
     }
     return changed;
   }
 
+  // The first stage after `stage`, up to `last`, that has an engine; else `stage`.
+  int FindLaterEngine(int stage, int last) const {
+    for (int later = stage + 1; later <= last; ++later) {
+      if (sizes_[later] > 0) return later;
+    }
+    return stage;
+  }
+
+  // Leaves segments to torch that are too small. Returns whether there were any.
+  bool DropSmallSegments() {
+    bool parted = std::any_of(units_.begin(), units_.end(),
+                              [](const Unit& unit) { return !unit.in_engine(); });
+    bool changed = false;
+    for (Unit& unit : units_) {
+      if (!unit.in_engine()) continue;
+      if (IsSmall(unit.stage)) {
+        unit.reason = DescribeSmall(sizes_[unit.stage]);
+      } else if (parted && views_only_[unit.stage]) {
+        unit.reason = "its segment has views alone, which torch makes without a copy";
+      } else {
+        continue;
+      }
+      changed = true;
+    }
+    if (changed) {
+      for (Unit& unit : units_) unit.floor = 0;  // stages may be fewer now
+    }
+    return changed;
+  }
+
+  std::string DescribeSmall(int size) const {
+    if (options_.min_block_size == kInfiniteBlockSize) return "min_block_size is infinite";
+    return fmt::format("its segment has {} op{}, fewer than min_block_size = {}", size,
+                       size == 1 ? "" : "s", options_.min_block_size);
+  }
+
   Partitioning Finish() const {
     Partitioning result;
-    std::map<std::pair<int, bool>, Segment> segments;  // by level, torch before engine
+    std::map<std::pair<int, bool>, Segment> segments;  // by stage, torch before engine
     for (const Unit& unit : units_) {
-      bool engine = unit.reason.empty();
-      Segment& segment = segments[{unit.level, engine}];
-      segment.engine = engine;
+      Segment& segment = segments[{unit.stage, unit.in_engine()}];
+      segment.engine = unit.in_engine();
       segment.num_ops += 1;
       segment.nodes.insert(segment.nodes.end(), unit.nodes.begin(), unit.nodes.end());
-      if (engine) continue;
+      if (unit.in_engine()) continue;
       const Node& node = graph_.node(unit.nodes.front());
       result.fallbacks.push_back({.node = node.origin.name,
                                   .op = OpName(node),
                                   .location = node.origin.location,
-                                  .reason = unit.reason});
+                                  .reason = unit.reason,
+                                  .supported = unit.supported});
     }
     for (auto& [key, segment] : segments) {
       bool joins = !result.segments.empty() && result.segments.back().engine == segment.engine;
-      if (joins) {  // nothing of the other kind lies between two levels
+      if (joins) {  // nothing of the other kind lies between two stages
         Segment& last = result.segments.back();
         last.nodes.insert(last.nodes.end(), segment.nodes.begin(), segment.nodes.end());
         last.num_ops += segment.num_ops;
@@ -156,6 +234,9 @@ class Partitioner {
   const Graph& graph_;
   const PartitionOptions& options_;
   std::vector<Unit> units_;
+  int num_stages_ = 1;
+  std::vector<int> sizes_;        // by stage: units in its engine
+  std::vector<bool> views_only_;  // by stage: none of them computes
 };
 
 }  // namespace
@@ -164,30 +245,60 @@ Partitioning PartitionGraph(const Graph& graph, const PartitionOptions& options)
   return Partitioner(graph, options).Run();
 }
 
+std::string FindOpName(const Node& node, const std::map<std::string, std::string>& targets) {
+  if (const Attr* target = node.attrs.Find("target")) return std::get<std::string>(*target);
+  auto it = targets.find(node.origin.name);
+  return it != targets.end() ? it->second : std::string(node.op->name);
+}
+
+Boundary FindBoundary(const Graph& graph, const Segment& segment) {
+  Boundary result;
+  std::vector<bool> in_segment(graph.num_node_slots(), false);
+  std::vector<bool> known(graph.num_values(), false), needed(graph.num_values(), false);
+  for (NodeId id : segment.nodes) {
+    in_segment[id.index] = true;
+    for (ValueId output : graph.node(id).outputs) known[output.index] = true;
+  }
+  for (NodeId id : segment.nodes) {
+    for (ValueId input : graph.node(id).inputs) {
+      if (!input.valid() || known[input.index] || graph.IsConstant(input)) continue;
+      known[input.index] = true;
+      result.inputs.push_back(input);
+    }
+  }
+  for (ValueId output : graph.outputs()) needed[output.index] = true;
+  for (NodeId id : graph.nodes()) {
+    if (in_segment[id.index]) continue;
+    for (ValueId input : graph.node(id).inputs) {
+      if (input.valid()) needed[input.index] = true;
+    }
+  }
+  for (NodeId id : segment.nodes) {
+    for (ValueId output : graph.node(id).outputs) {
+      if (needed[output.index]) result.outputs.push_back(output);
+    }
+  }
+  return result;
+}
+
 ExtractedSegment ExtractSegment(const Graph& graph, const Segment& segment) {
+  Boundary boundary = FindBoundary(graph, segment);
   ExtractedSegment result;
   result.graph.name = graph.name;
   result.graph.symbols = graph.symbols;
   std::vector<ValueId> map(graph.num_values());
-  std::vector<bool> inside(graph.num_values(), false), in_segment(graph.num_node_slots(), false);
-  for (NodeId id : segment.nodes) {
-    in_segment[id.index] = true;
-    for (ValueId output : graph.node(id).outputs) inside[output.index] = true;
+  for (ValueId input : boundary.inputs) {
+    const Value& value = graph.value(input);
+    std::string name = value.name.empty() ? fmt::format("v{}", input.index) : value.name;
+    map[input.index] = result.graph.AddInput(name, value.type);
   }
-
   for (NodeId id : segment.nodes) {
     for (ValueId input : graph.node(id).inputs) {
-      if (!input.valid() || inside[input.index] || map[input.index].valid()) continue;
+      if (!input.valid() || !graph.IsConstant(input) || map[input.index].valid()) continue;
       const Value& value = graph.value(input);
-      if (value.kind == ValueKind::kWeight) {
-        map[input.index] = result.graph.AddWeight(value.name, value.type, value.data);
-      } else if (value.kind == ValueKind::kLiteral) {
-        map[input.index] = result.graph.AddLiteral(value.type, value.data);
-      } else {
-        std::string name = value.name.empty() ? fmt::format("v{}", input.index) : value.name;
-        map[input.index] = result.graph.AddInput(name, value.type);
-        result.inputs.push_back(input);
-      }
+      map[input.index] = value.kind == ValueKind::kWeight
+                             ? result.graph.AddWeight(value.name, value.type, value.data)
+                             : result.graph.AddLiteral(value.type, value.data);
     }
   }
   for (NodeId id : segment.nodes) {
@@ -205,24 +316,11 @@ ExtractedSegment ExtractSegment(const Graph& graph, const Segment& segment) {
       map[node.outputs[i].index] = output;
     }
   }
-
-  std::vector<bool> needed(graph.num_values(), false);
-  for (ValueId output : graph.outputs()) needed[output.index] = true;
-  for (NodeId id : graph.nodes()) {
-    if (in_segment[id.index]) continue;
-    for (ValueId input : graph.node(id).inputs) {
-      if (input.valid()) needed[input.index] = true;
-    }
-  }
   std::vector<ValueId> outputs;
-  for (NodeId id : segment.nodes) {
-    for (ValueId output : graph.node(id).outputs) {
-      if (!needed[output.index]) continue;
-      result.outputs.push_back(output);
-      outputs.push_back(map[output.index]);
-    }
-  }
+  for (ValueId output : boundary.outputs) outputs.push_back(map[output.index]);
   result.graph.SetOutputs(std::move(outputs));
+  result.inputs = std::move(boundary.inputs);
+  result.outputs = std::move(boundary.outputs);
   return result;
 }
 

@@ -1,14 +1,15 @@
 // Partition: which nodes an engine runs, and a reason for each one left to torch.
 //
 // In:  an imported graph, whose nodes carry in `origin.name` the FX node they came from.
-// Out: segments in an order in which they can run; a segment is run whole, either by one engine or
-// by
-//      torch. All nodes of one FX node stay together, since torch can only run it whole.
+// Out: segments in an order in which they can run, each whole by one engine or by torch. All nodes
+// of one FX node stay together, since torch can only run it whole.
 // Invariants: every node is in just one segment; a segment reads only graph inputs, constants and
-// outputs of earlier segments (so it is convex).
+// outputs of earlier segments (so it is convex); nodes left to torch that draw random numbers, or
+// may have side effects, keep their order.
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <map>
 #include <set>
 #include <string>
@@ -24,6 +25,7 @@ struct Fallback {
   std::string op;        // "aten.sort.default", or the op's name in our table
   std::string location;  // "model.py:41"
   std::string reason;
+  bool supported = false;  // an engine could run it: only its segment is too small
 };
 
 struct Segment {
@@ -32,8 +34,12 @@ struct Segment {
   int num_ops = 0;            // FX nodes covered
 };
 
+// As min_block_size: no engine at all.
+inline constexpr int kInfiniteBlockSize = std::numeric_limits<int>::max();
+
 struct PartitionOptions {
   int min_block_size = 1;  // engines of fewer FX nodes are left to torch
+  bool use_fast_partitioner = true;
   std::set<std::string>
       torch_executed_ops;  // "aten.sub.Tensor", "aten.sub", or a name of our table
   std::map<std::string, std::string> targets;  // FX name -> "aten.sub.Tensor", where known
@@ -46,10 +52,27 @@ struct Partitioning {
   std::vector<Fallback> fallbacks;  // in graph order
 };
 
-// Gives each FX node a level: the number of changes between engine and torch on the longest way to
-// it. Nodes of one kind and level form a segment, which is the fewest segments that any schedule of
-// the levels can have.
+// Gives each FX node a stage: the number of changes from engine to torch on the longest way to it.
+// In each stage torch's nodes run first, then those of one engine. No partitioning has fewer
+// engines before min_block_size is applied, and no two of them can be merged: between the engines
+// of two stages lies, by the definition of a stage, a node of torch that reads the one and feeds
+// the other.
+//
+// Segments that are too small are left to torch, and the sweep is made again (the fast
+// partitioner). The global one first lets nodes of such a segment that can wait move to a later
+// engine, so that fewer are left to torch. In a graph that is parted at all, a segment of views
+// alone is left to torch as well, which makes views without a copy.
 Partitioning PartitionGraph(const Graph& graph, const PartitionOptions& options);
+
+// The values that a segment takes from outside, constants excepted, in order of first use; and
+// those it makes that a node outside or the graph's caller reads, in order.
+struct Boundary {
+  std::vector<ValueId> inputs, outputs;
+};
+Boundary FindBoundary(const Graph& graph, const Segment& segment);
+
+// The ATen overload that a node came from; where that is not known, the name in our table.
+std::string FindOpName(const Node& node, const std::map<std::string, std::string>& targets);
 
 // A segment as a graph of its own.
 struct ExtractedSegment {

@@ -106,7 +106,7 @@ void ExpectPartsCompute(const ImportedGraph& imported, const CompiledModule& mod
   for (size_t i = 0; i < found.size(); ++i) {
     ASSERT_TRUE(IsClose(found[i], expected[i].ref, {.rtol = 1e-3, .atol = 1e-3}))
         << "output " << i << " of\n"
-        << PrintGraph(imported.graph) << ReportToJson(module);
+        << PrintGraph(imported.graph) << ModuleToJson(module);
   }
 }
 
@@ -143,7 +143,7 @@ TEST(Compile, ReturnsInputsAndWeightsByName) {
   EXPECT_EQ(module.outputs[2], "weight:fc.weight");
   EXPECT_EQ(module.outputs[1], module.outputs[4]);
   ExpectPartsCompute(imported, module);
-  nlohmann::json report = nlohmann::json::parse(ReportToJson(module));
+  nlohmann::json report = nlohmann::json::parse(ModuleToJson(module));
   EXPECT_EQ(report["num_nodes"], 2);
   EXPECT_EQ(report["num_nodes_in_engines"], 2);
   EXPECT_EQ(report["parts"].size(), 1u);
@@ -165,9 +165,9 @@ TEST(Compile, GivesAReasonForEachNodeLeftToTorch) {
   })"));
   CompiledModule module = Compile(
       imported, {.min_block_size = 2, .torch_executed_ops = {"sin"}, .optimization_level = 0});
-  ASSERT_EQ(module.fallbacks.size(), 3u);
-  EXPECT_EQ(module.num_nodes_in_engines, 0);
-  EXPECT_EQ(module.fallbacks[1].reason, "listed in torch_executed_ops");
+  ASSERT_EQ(module.report.fallbacks.size(), 3u);
+  EXPECT_EQ(module.report.num_nodes_in_engines, 0);
+  EXPECT_EQ(module.report.fallbacks[1].reason, "listed in torch_executed_ops");
   ExpectPartsCompute(imported, module);
 }
 
