@@ -3,11 +3,14 @@
 #
 #   setup        system packages, the Python environment .venv, the build in build/
 #   demo         the five models: eager beside Stator, checked elementwise
-#   test         all tests               unit         those that take about a minute together
+#   test         lint and all tests      unit         the tests that take about a minute together
 #   conformance  every op against torch (K=name: one op)
-#   bench        the demo, call overhead and memory, with JSON files and a plot
+#   bench        the demo, call overhead and memory, with JSON files and a plot in build/bench
+#                (PEERS="inductor onnxruntime openvino": beside those of them that are installed)
+#   wheel        dist/*.whl, built, installed elsewhere and tested
 #   lint         format and includes     golden       rewrites golden files and generated docs
-#   clean        removes the build (not .venv)
+#   readme       puts the last bench's times into README.md
+#   clean        removes the builds (not .venv)
 
 SHELL := /bin/bash
 BUILD := build
@@ -15,8 +18,10 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 CTEST := ctest --test-dir $(BUILD) --output-on-failure --parallel 2
 CXX_FILES = $(shell git ls-files '*.cc' '*.h')
+# Paths in what ccache compares count from here, so that clones share what it holds.
+export CCACHE_BASEDIR := $(CURDIR)
 
-.PHONY: setup packages build demo test unit conformance bench lint golden clean
+.PHONY: setup packages build demo test unit conformance bench wheel lint golden readme clean
 
 setup: build
 
@@ -33,11 +38,11 @@ $(BUILD)/build.ninja: CMakePresets.json .venv/.installed
 build: packages $(BUILD)/build.ninja
 	@cmake --build $(BUILD)
 
-demo: build
+demo: packages $(BUILD)/build.ninja
+	@cmake --build $(BUILD) --target stator_ffi
 	@$(PYTHON) bench/models.py
 
-test: build
-	@$(PYTHON) tools/lint_includes.py
+test: lint build
 	@$(CTEST)
 	@$(PYTEST) test
 
@@ -49,10 +54,15 @@ conformance: build
 	@$(PYTEST) test/conformance $(if $(K),-k $(K))
 
 bench: build
-	@$(PYTHON) bench/models.py --json $(BUILD)/bench/models.json
+	@$(PYTHON) bench/models.py --json $(BUILD)/bench/models.json --peers $(PEERS)
 	@$(PYTHON) bench/overhead.py --json $(BUILD)/bench/overhead.json
 	@$(PYTHON) bench/memory.py --json $(BUILD)/bench/memory.json
 	@$(PYTHON) bench/plot.py $(BUILD)/bench
+
+wheel: build
+	@rm -rf dist
+	@$(PYTHON) -c "from scikit_build_core.build import build_wheel; build_wheel('dist')"
+	@STATOR_WHEEL=$$(echo dist/*.whl) $(PYTEST) test/python/test_package.py
 
 lint: .venv/.installed
 	@.venv/bin/clang-format --dry-run --Werror $(CXX_FILES)
@@ -64,5 +74,8 @@ golden: build
 	@STATOR_UPDATE_GOLDEN=1 $(CTEST) --tests-regex Golden
 	@STATOR_UPDATE_GOLDEN=1 $(PYTEST) test/cli -k generated
 
+readme:
+	@$(PYTHON) bench/readme.py $(BUILD)/bench
+
 clean:
-	@rm -rf $(BUILD) python/torch_stator/lib
+	@rm -rf $(BUILD) build-wheel dist python/torch_stator/lib

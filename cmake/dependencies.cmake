@@ -25,16 +25,28 @@ stator_require(LIBZIP_FOUND "libzip" "apt-get install libzip-dev")
 find_path(XXHASH_INCLUDE xxhash.h)
 stator_require(XXHASH_INCLUDE "xxHash" "apt-get install libxxhash-dev")
 
-# oneDNN >= 3.2 and apache-tvm-ffi come with the Python environment.
-find_package(Python3 QUIET COMPONENTS Interpreter)
-if(NOT STATOR_PYTHON_PREFIX)
-  execute_process(COMMAND ${Python3_EXECUTABLE} -c "import sys; print(sys.prefix)"
-                  OUTPUT_VARIABLE STATOR_PYTHON_PREFIX OUTPUT_STRIP_TRAILING_WHITESPACE)
+# oneDNN >= 3.2 and apache-tvm-ffi come as Python packages. Python says where they are: a wheel is
+# built with packages that lie outside of the interpreter's prefix.
+if(STATOR_PYTHON_PREFIX)
+  set(python ${STATOR_PYTHON_PREFIX}/bin/python)
+else()
+  find_package(Python3 QUIET COMPONENTS Interpreter)
+  set(python ${Python3_EXECUTABLE})
 endif()
-file(GLOB site_packages ${STATOR_PYTHON_PREFIX}/lib/python3*/site-packages)
+execute_process(COMMAND ${python} -c "import importlib.metadata as metadata
+for name in 'onednn-devel-cpu-gomp', 'onednn-cpu-gomp', 'apache-tvm-ffi':
+    print(metadata.distribution(name).locate_file(''))"
+                OUTPUT_VARIABLE site_packages ERROR_QUIET)
+string(REGEX MATCHALL "[^\n]+" site_packages "${site_packages}")
+list(REMOVE_DUPLICATES site_packages)
+set(python_prefixes)
+foreach(folder ${site_packages})
+  get_filename_component(prefix ${folder}/../../.. ABSOLUTE)
+  list(APPEND python_prefixes ${prefix})
+endforeach()
 
-find_path(DNNL_INCLUDE oneapi/dnnl/dnnl.hpp HINTS ${STATOR_PYTHON_PREFIX}/include)
-find_library(DNNL_LIBRARY NAMES dnnl HINTS ${STATOR_PYTHON_PREFIX}/lib)
+find_path(DNNL_INCLUDE oneapi/dnnl/dnnl.hpp HINTS ${python_prefixes} PATH_SUFFIXES include)
+find_library(DNNL_LIBRARY NAMES dnnl HINTS ${python_prefixes} PATH_SUFFIXES lib)
 stator_require(DNNL_LIBRARY "oneDNN" "pip install onednn-cpu-gomp onednn-devel-cpu-gomp")
 file(STRINGS ${DNNL_INCLUDE}/oneapi/dnnl/dnnl_version.h dnnl_version
      REGEX "DNNL_VERSION_(MAJOR|MINOR) +[0-9]+")
