@@ -36,16 +36,14 @@ def main():
             with rich.console.Console(stderr=True).status(f"{name}: compiling and timing"):
                 rows.append(measure(name, args))
             torch._dynamo.reset()
-    console = rich.console.Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(make_table(rows, args.peers))
-    ratios = [row["ratio"] for row in rows]
-    geomean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    print(f"geomean {geomean:.2f}x over eager on {describe_machine()}")
+    geomean = statistics.geometric_mean(row["ratio"] for row in rows)
+    report = {"machine": describe_machine(), "geomean": geomean, "models": rows}
+    if args.markdown:
+        print(to_markdown(report))
+    else:
+        print_table(report)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        report = {"machine": describe_machine(), "geomean": geomean, "models": rows}
         args.json.write_text(json.dumps(report, indent=1))
     wrong = [row["model"] for row in rows if not row["right"]]
     if wrong:
@@ -59,6 +57,9 @@ def parse_arguments():
     parser.add_argument("--seconds", type=float, default=8, help="to spend on timing each model")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument(
+        "--markdown", action="store_true", help="print the table as README.md has it"
+    )
+    parser.add_argument(
         "--peers",
         nargs="*",
         default=[],
@@ -69,6 +70,7 @@ def parse_arguments():
     unknown = sorted(set(args.models) - set(MODELS))
     if unknown:
         parser.error(f"no model {unknown[0]!r}: expected some of {', '.join(MODELS)}")
+    args.peers = peers.find_installed(args.peers)
     return args
 
 
@@ -144,21 +146,18 @@ def time_in_turn(ways, seconds):
     return {way: statistics.median(ms) for way, ms in times.items()}
 
 
-def make_table(rows, peer_names):
+def print_table(report):
     table = rich.table.Table(title="Batch 1, fp32, medians of calls in turn")
-    table.add_column("model")
-    headers = ["eager ms", "stator ms", "ratio", *(f"{peer} ms" for peer in peer_names)]
-    headers += ["max abs err", "max rel err", "trace s", "compile s", "segments", "in engines"]
+    headers = ["model", *(f"{way} ms" for way in ways_of(report)), "ratio", "max abs err"]
+    headers += ["max rel err", "trace s", "compile s", "segments", "in engines"]
     for header in headers:
-        table.add_column(header, justify="right")
-    for row in rows:
+        table.add_column(header, justify="left" if header == "model" else "right")
+    for row in report["models"]:
         colour = "green" if row["right"] else "red"
         table.add_row(
             row["model"],
-            f"{row['ms']['eager']:.2f}",
-            f"{row['ms']['stator']:.2f}",
+            *(f"{ms:.2f}" for ms in row["ms"].values()),
             f"{row['ratio']:.2f}x",
-            *(f"{row['ms'][peer]:.2f}" for peer in peer_names),
             f"[{colour}]{row['max_abs']:.1e}",
             f"[{colour}]{row['max_rel']:.1e}",
             f"{row['tracing_s']:.1f}",
@@ -166,7 +165,35 @@ def make_table(rows, peer_names):
             str(row["segments"]),
             f"{row['coverage']:.0%}",
         )
-    return table
+    console = rich.console.Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+    print(f"geomean {report['geomean']:.2f}x over eager on {report['machine']}")
+
+
+def to_markdown(report):
+    """The table of README.md, from what --json wrote."""
+    ways = ways_of(report)
+    lines = [
+        f"Batch 1, fp32, on {report['machine']}; medians of calls in turn:",
+        "",
+        "| model |"
+        + "".join(f" {way} ms |" for way in ways)
+        + " ratio | max rel err | compile s |",
+        "|---|" + "--:|" * (len(ways) + 3),
+    ]
+    for row in report["models"]:
+        times = " | ".join(f"{ms:.1f}" for ms in row["ms"].values())
+        lines.append(
+            f"| {row['model']} | {times} | {row['ratio']:.2f} | {row['max_rel']:.0e} | "
+            f"{row['compile_s']:.1f} |"
+        )
+    return "\n".join([*lines, "", f"The geometric mean of the ratios is {report['geomean']:.2f}."])
+
+
+def ways_of(report):
+    return list(report["models"][0]["ms"])
 
 
 def describe_machine():

@@ -1,5 +1,8 @@
 """Other ways to run a model, to time beside Stator: {name: f(module, inputs) -> a call}."""
 
+import importlib.util
+import sys
+
 import torch
 
 
@@ -30,3 +33,11 @@ def _openvino(module, inputs):
 
 
 PEERS = {"inductor": _inductor, "onnxruntime": _onnxruntime, "openvino": _openvino}
+
+
+def find_installed(names):
+    """Those of `names` that can be imported; says which cannot."""
+    missing = [n for n in names if n != "inductor" and importlib.util.find_spec(n) is None]
+    for name in missing:
+        print(f"{name} is not installed: not timed", file=sys.stderr)
+    return [name for name in names if name not in missing]
