@@ -20,6 +20,7 @@ import peers
 import rich.console
 import rich.table
 import torch
+from readme import to_markdown
 from torch_stator.backend import on_compilation
 from zoo import MODELS, load, outputs_of
 
@@ -148,7 +149,7 @@ def time_in_turn(ways, seconds):
 
 def print_table(report):
     table = rich.table.Table(title="Batch 1, fp32, medians of calls in turn")
-    headers = ["model", *(f"{way} ms" for way in ways_of(report)), "ratio", "max abs err"]
+    headers = ["model", *(f"{way} ms" for way in report["models"][0]["ms"]), "ratio", "max abs err"]
     headers += ["max rel err", "trace s", "compile s", "segments", "in engines"]
     for header in headers:
         table.add_column(header, justify="left" if header == "model" else "right")
@@ -170,30 +171,6 @@ def print_table(report):
         console.width = 160
     console.print(table)
     print(f"geomean {report['geomean']:.2f}x over eager on {report['machine']}")
-
-
-def to_markdown(report):
-    """The table of README.md, from what --json wrote."""
-    ways = ways_of(report)
-    lines = [
-        f"Batch 1, fp32, on {report['machine']}; medians of calls in turn:",
-        "",
-        "| model |"
-        + "".join(f" {way} ms |" for way in ways)
-        + " ratio | max rel err | compile s |",
-        "|---|" + "--:|" * (len(ways) + 3),
-    ]
-    for row in report["models"]:
-        times = " | ".join(f"{ms:.1f}" for ms in row["ms"].values())
-        lines.append(
-            f"| {row['model']} | {times} | {row['ratio']:.2f} | {row['max_rel']:.0e} | "
-            f"{row['compile_s']:.1f} |"
-        )
-    return "\n".join([*lines, "", f"The geometric mean of the ratios is {report['geomean']:.2f}."])
-
-
-def ways_of(report):
-    return list(report["models"][0]["ms"])
 
 
 def describe_machine():
