@@ -9,8 +9,8 @@
 #include <fmt/format.h>
 
 #include "bench/fma_peak.h"
-#include "cpu/simd/simd_target.h"
 #include "cpu/run/step.h"
+#include "cpu/simd/simd_target.h"
 #include "ir/parse.h"
 #include "ops/tensor.h"
 

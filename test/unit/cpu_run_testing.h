@@ -12,8 +12,8 @@
 
 #include <gtest/gtest.h>
 
-#include "cpu/simd/simd_target.h"
 #include "cpu/run/step.h"
+#include "cpu/simd/simd_target.h"
 #include "ops/evaluate.h"
 
 // After simd_target.h, which says which targets there are.
