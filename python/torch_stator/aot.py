@@ -11,6 +11,7 @@ File: a zip archive of `program.json` (signature and steps), `engine.plan` (with
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import zipfile
@@ -80,6 +81,7 @@ class Program:
         out_spec: pytree.TreeSpec,
         compilation: Compilation | None = None,
         model: torch.nn.Module | None = None,
+        ties: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._runner = runner
         self._inputs = inputs
@@ -89,6 +91,7 @@ class Program:
         self._out_spec = out_spec
         self._compilation = compilation
         self._model = model
+        self._ties = ties  # names of parameters and buffers that are one tensor
         self._positions = {spec.name: i for i, spec in enumerate(inputs)}
         # Positional arguments that are leaves, and one result, need no walk through a structure.
         num_given = sum(spec.kind != "state" for spec in inputs)
@@ -122,6 +125,9 @@ class Program:
 
     def _run(self, given: Sequence[Any]) -> Any:
         values = self._arguments(given)
+        self._check_ties()
+        if self._mutated:
+            self._check_overlap(values)
         arguments = list(values) if self._mutated else values
         results = self._runner(values)
         for name, result in zip(self._mutated, results, strict=False):
@@ -141,6 +147,31 @@ class Program:
                 spec.check(value)
                 values.append(value)
         return values
+
+    def _check_ties(self) -> None:
+        for first, second in self._ties:
+            if _get_tensor(self._model, first) is not _get_tensor(self._model, second):
+                raise InvalidArgumentError(
+                    f"weights `{first}` and `{second}` were one tensor at compilation, and are not "
+                    "now; compile the model again"
+                )
+
+    def _check_overlap(self, values: Sequence[Any]) -> None:
+        """A model that writes to a tensor was traced for inputs that do not overlap."""
+        ends: list[tuple[int, int, str]] = []
+        for spec, value in zip(self._inputs, values, strict=True):
+            looked_at = spec.kind == "user" or spec.name in self._mutated
+            if looked_at and isinstance(value, torch.Tensor) and value.numel():
+                last = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
+                start = value.data_ptr()
+                ends.append((start, start + (last + 1) * value.element_size(), spec.name))
+        ends.sort()
+        for (_, end, first), (start, _, second) in itertools.pairwise(ends):
+            if start < end:
+                raise InvalidArgumentError(
+                    f"inputs `{first}` and `{second}` share memory, and the model writes to "
+                    f"{', '.join(self._mutated)}: pass a copy of one"
+                )
 
     def _needs_grad(self, given: Sequence[Any]) -> bool:
         tensors = [*given, *(self._model.parameters() if self._model is not None else ())]
@@ -231,6 +262,7 @@ def compile(  # noqa: A001
         exported.call_spec.out_spec,
         compilation,
         model,
+        _find_ties(model),
     )
 
 
@@ -302,6 +334,24 @@ def _find_tensor(
         return lambda: tensors[name]
     constant = exported.constants[spec.target]
     return lambda: constant
+
+
+def _get_tensor(model: torch.nn.Module | None, name: str) -> torch.Tensor | None:
+    assert model is not None, "only a program with its model has ties"
+    module_name, _, tensor_name = name.rpartition(".")
+    tensor = getattr(model.get_submodule(module_name), tensor_name, None)
+    return tensor if isinstance(tensor, torch.Tensor) else None
+
+
+def _find_ties(model: torch.nn.Module) -> list[tuple[str, str]]:
+    """Pairs of names of one parameter or buffer, which torch.export traces as one input."""
+    first: dict[int, str] = {}
+    tensors = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    pairs = [(first.setdefault(id(tensor), name), name) for name, tensor in tensors]
+    return [(one, other) for one, other in pairs if one != other]
 
 
 def _mutated_inputs(signature: Any) -> list[str]:

@@ -3,10 +3,10 @@
 In:  the real parameters and buffers that a caller passes on each call, in a fixed order.
 Out: engines bound to their content; a change is a refit in place, before the call goes on.
 
-A call finds a replaced tensor by identity, a swapped storage (`param.data = x`) by its pointer, an
-in-place update by its version counter, and a write that changes none of them (`param.data += x`,
-numpy) by a sampled fingerprint of the content, which the engine takes in C++ (src/runtime). No list
-of weights crosses to C++ on a call.
+A call finds a replaced tensor by identity, a swapped storage (`param.data = x`) by its pointer and
+strides, an in-place update by its version counter, and a write that changes none of them
+(`param.data += x`, numpy) by a sampled fingerprint of the content, which the engine takes in C++
+(src/runtime). No list of weights crosses to C++ on a call.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from collections.abc import Sequence
 import torch
 
 from . import _ffi
+from .errors import InvalidArgumentError, warn_fallback
 from .export import memory_order
 
 _get_version = operator.attrgetter("_version")
 _get_pointer = torch.Tensor.data_ptr
+_get_stride = torch.Tensor.stride
 
 
 def can_freeze(tensor: object) -> bool:
@@ -41,13 +43,16 @@ class FrozenWeights:
     def __init__(self, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> None:
         self.names = tuple(names)
         self.orders = tuple(memory_order(tensor) for tensor in tensors)
+        self._types = [(tensor.dtype, tensor.shape) for tensor in tensors]
+        self._strides = [tensor.stride() for tensor in tensors]
         self._lock = threading.Lock()
         self._engines: list[_ffi.Engine] = []
-        self._snapshot(tuple(tensors))
+        self._seen = _Seen(tuple(tensors))
+        self._bound = [tensor.data_ptr() for tensor in tensors]  # the contents that engines hold
 
     def contents(self) -> list[torch.Tensor]:
         """The weights as contiguous tensors on the same memory."""
-        return [self._content(i, tensor) for i, tensor in enumerate(self._tensors)]
+        return [self._content(i, tensor) for i, tensor in enumerate(self._seen.tensors)]
 
     def bind(self, engines: Sequence[_ffi.Engine]) -> None:
         """From now on a change of a weight refits these engines."""
@@ -60,47 +65,84 @@ class FrozenWeights:
 
     def check(self, current: tuple[torch.Tensor, ...]) -> None:
         """Refits when `current` is not what the engines hold. To be called before each call of
-        them."""
-        if (
-            not self._same_tensors(current)
-            or self._versions() != self._version_sum
-            or list(map(_get_pointer, current)) != self._pointers
-        ):
-            self._refit(current)
-
-    def _same_tensors(self, current: tuple[torch.Tensor, ...]) -> bool:
-        # Tuples compare by identity first; where two tensors differ, by `==`, which is no answer
-        # for one element (hence `_scalars`) and raises for more.
-        try:
-            same = current == self._tensors
-        except RuntimeError:
-            return False
-        return same and all(current[i] is self._tensors[i] for i in self._scalars)
-
-    def _versions(self) -> int:
-        return sum(map(_get_version, self._versioned))
+        them. Raises InvalidArgumentError when a weight has another size or type."""
+        if not self._seen.equals(current):
+            with self._lock:
+                self._refit(current)
 
     def _refit(self, current: tuple[torch.Tensor, ...]) -> None:
-        with self._lock:
-            pointers = list(map(_get_pointer, current))
-            for i, tensor in enumerate(current):
-                if tensor is not self._tensors[i] or pointers[i] != self._pointers[i]:
-                    for engine in self._readers[self.names[i]]:
-                        engine.set_weight(self.names[i], self._content(i, tensor))
-            for engine in self._engines:
-                engine.refit()
-            self._snapshot(current)
+        for i, tensor in enumerate(current):
+            self._check_type(i, tensor)
+        # Looked at before the engines read them: a write from now on is a change.
+        seen = _Seen(current)
+        for i, tensor in enumerate(current):
+            content = self._content(i, tensor)
+            copied = content.data_ptr() != tensor.data_ptr()
+            if copied:
+                seen.copied = True
+                warn_fallback(
+                    f"weight `{self.names[i]}` is laid out otherwise than at compilation: each "
+                    f"call copies it; replace it by a tensor with strides {self._strides[i]}"
+                )
+            if copied or content.data_ptr() != self._bound[i]:
+                for engine in self._readers[self.names[i]]:
+                    engine.set_weight(self.names[i], content)
+                self._bound[i] = content.data_ptr()
+        for engine in self._engines:
+            engine.refit()
+        self._seen = seen
+
+    def _check_type(self, i: int, tensor: torch.Tensor) -> None:
+        dtype, shape = self._types[i]
+        if tensor.dtype is not dtype or tensor.shape != shape:
+            expected, found = f"{dtype}{list(shape)}", f"{tensor.dtype}{list(tensor.shape)}"
+            raise InvalidArgumentError(
+                f"weight `{self.names[i]}`: expected {expected}, found {found}; compile the model "
+                "again"
+            )
 
     def _content(self, i: int, tensor: torch.Tensor) -> torch.Tensor:
         order = self.orders[i]
         assert order is not None, "can_freeze() was asked"
         return tensor.detach().permute(order).contiguous()
 
-    def _snapshot(self, tensors: tuple[torch.Tensor, ...]) -> None:
-        self._tensors = tensors
+
+class _Seen:
+    """What the weights looked like when the engines read them. Not changed once it is in use, so
+    that threads may compare with it while another makes the next."""
+
+    def __init__(self, tensors: tuple[torch.Tensor, ...]) -> None:
+        self.tensors = tensors
         self._scalars = [i for i, tensor in enumerate(tensors) if tensor.numel() <= 1]
         # Tensors made under inference_mode have no version counter: the fingerprint is all there
         # is.
         self._versioned = [tensor for tensor in tensors if not tensor.is_inference()]
         self._version_sum = self._versions()
         self._pointers = list(map(_get_pointer, tensors))
+        # Of a vector, other strides mean another address.
+        self._matrices = [tensor for tensor in tensors if tensor.dim() > 1]
+        self._strides = list(map(_get_stride, self._matrices))
+        # Whether engines hold a copy of a weight that is not laid out as at compilation: in that
+        # neither they nor their fingerprint see a write.
+        self.copied = False
+
+    def equals(self, current: tuple[torch.Tensor, ...]) -> bool:
+        return (
+            self._same_tensors(current)
+            and self._versions() == self._version_sum
+            and list(map(_get_pointer, current)) == self._pointers
+            and list(map(_get_stride, self._matrices)) == self._strides
+            and not self.copied
+        )
+
+    def _same_tensors(self, current: tuple[torch.Tensor, ...]) -> bool:
+        # Tuples compare by identity first; where two tensors differ, by `==`, which is no answer
+        # for one element (hence `_scalars`) and raises for more.
+        try:
+            same = current == self.tensors
+        except RuntimeError:
+            return False
+        return same and all(current[i] is self.tensors[i] for i in self._scalars)
+
+    def _versions(self) -> int:
+        return sum(map(_get_version, self._versioned))

@@ -1,10 +1,14 @@
 """What is easily got wrong in silence: memory that values share, weights that change in odd ways,
 threads, forks, errors in the middle. All against eager PyTorch."""
 
+import threading
+
 import pytest
 import torch
+import torch_stator
 from conftest import clone
 from torch import nn
+from torch_stator import InvalidArgumentError
 
 ENGINES = [{"min_block_size": 1}, {"min_block_size": float("inf")}]  # all in engines; all in torch
 
@@ -124,3 +128,130 @@ def test_inputs_overlap_otherwise_than_at_compilation(first):
             found = compiled(left[:4], left[start : start + 4])
             torch.testing.assert_close(found, model(right[:4], right[start : start + 4]))
             torch.testing.assert_close(left, right)
+
+
+def test_ahead_of_time_overlapping_inputs_of_a_model_that_writes():
+    class Model(nn.Module):
+        def forward(self, x, y):
+            x.add_(1)
+            return x * y, x.clone()
+
+    memory = torch.randn(8)
+    program = torch_stator.compile(
+        Model(), (memory[:4].clone(), memory[4:].clone()), optimization_level=0
+    )
+    with torch.no_grad():
+        other = memory.clone()
+        torch.testing.assert_close(program(memory[:4], memory[4:]), Model()(other[:4], other[4:]))
+        with pytest.raises(InvalidArgumentError, match="`x` and `y` share memory"):
+            program(memory[:4], memory[2:6])
+
+
+def test_ahead_of_time_a_value_from_before_a_write():
+    model, other = SwapBuffers(), SwapBuffers()
+    other.load_state_dict(model.state_dict())
+    x = torch.randn(3)
+    program = torch_stator.compile(model, (x,), optimization_level=0, min_block_size=1)
+    check_twice(program, other, x)
+    torch.testing.assert_close(model.state_dict(), other.state_dict())
+
+
+# ---- weights
+
+
+def make_net():
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+
+
+LAYOUTS = {
+    "transposed in place": lambda w: setattr(w, "data", w.data.t()),
+    "transposed": lambda w: nn.Parameter(torch.randn(8, 8).t()),
+    "with gaps": lambda w: nn.Parameter(torch.randn(8, 16)[:, ::2]),
+    "expanded": lambda w: nn.Parameter(torch.randn(8, 1).expand(8, 8), requires_grad=False),
+}
+
+
+@pytest.mark.filterwarnings("ignore::torch_stator.FallbackWarning")
+@pytest.mark.parametrize("front", ["ahead of time", "torch.compile"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_weight_of_another_layout(name, front):
+    model, x = make_net(), torch.randn(3, 8)
+    if front == "torch.compile":
+        compiled = compile_for_test(model)
+    else:
+        compiled = torch_stator.compile(model, (x,), optimization_level=0, min_block_size=1)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), model(x))
+        replaced = LAYOUTS[name](model[0].weight)
+        if replaced is not None:
+            model[0].weight = replaced
+        torch.testing.assert_close(compiled(x), model(x))
+        if name != "expanded":
+            model[0].weight.mul_(2)  # counted
+            torch.testing.assert_close(compiled(x), model(x))
+            model[0].weight.data += 1  # not counted
+            torch.testing.assert_close(compiled(x), model(x))
+        model[0].weight = nn.Parameter(torch.randn(8, 8))
+        torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.double(),
+        lambda model: setattr(model[0].weight, "data", torch.randn(16, 8)),
+        lambda model: setattr(model[0].weight, "data", torch.randn(4, 16)),
+    ],
+    ids=["dtype", "larger", "reshaped"],
+)
+def test_ahead_of_time_a_weight_of_another_type(change):
+    model, x = make_net(), torch.randn(3, 8)
+    program = torch_stator.compile(model, (x,), optimization_level=0, min_block_size=1)
+    change(model)
+    with torch.no_grad(), pytest.raises(InvalidArgumentError, match="weight `0.weight`: expected"):
+        program(x)
+
+
+def test_ahead_of_time_tied_weights_part():
+    model, x = make_net(), torch.randn(3, 8)
+    model[2].weight = model[0].weight
+    program = torch_stator.compile(model, (x,), optimization_level=0, min_block_size=1)
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+        torch.testing.assert_close(program(x), model(x))
+        model[2].weight = nn.Parameter(torch.randn(8, 8))
+        with pytest.raises(InvalidArgumentError, match=r"`0.weight` and `2.weight` were one"):
+            program(x)
+
+
+def test_threads_call_while_weights_change():
+    model, x = make_net(), torch.randn(3, 8)
+    compiled = compile_for_test(model)
+    weight = model[0].weight.detach().clone()
+    with torch.no_grad():
+        expected = []
+        for scale in (1, 2):
+            model[0].weight.copy_(weight * scale)
+            expected.append(model(x))
+        compiled(x)
+    wrong = []
+
+    def call():
+        with torch.no_grad():
+            for _ in range(200):
+                found = compiled(x)
+                if not any(torch.allclose(found, value, atol=1e-5) for value in expected):
+                    wrong.append(found)
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    scale = 1
+    while any(thread.is_alive() for thread in threads):
+        scale = 3 - scale
+        model[0].weight.data = weight * scale  # at once: eager would see the one or the other
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), model(x))
