@@ -1,9 +1,9 @@
 #include "base/file_map.h"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
+#include <random>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -25,6 +25,26 @@ struct Descriptor {
     if (fd >= 0) close(fd);
   }
 };
+
+// A name beside `path` that no other writer uses, in this process or another.
+std::string MakeTemporaryName(const std::string& path) {
+  std::random_device random;
+  return fmt::format("{}.{:08x}{:08x}.tmp", path, random(), random());
+}
+
+// `path` is what errors name.
+void WriteNewFile(const std::string& temporary, const std::string& path,
+                  std::span<const std::byte> bytes) {
+  constexpr mode_t kMode = 0666;  // less the process's umask
+  Descriptor file{open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode)};
+  if (file.fd < 0) FailOnFile("write", path, errno);
+  while (!bytes.empty()) {
+    ssize_t count = write(file.fd, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) FailOnFile("write", path, errno);
+    bytes = bytes.subspan(static_cast<size_t>(count));
+  }
+}
 
 }  // namespace
 
@@ -49,17 +69,13 @@ std::shared_ptr<const FileMap> MapFile(const std::string& path) {
 }
 
 void WriteFile(const std::string& path, std::span<const std::byte> bytes) {
-  std::string temporary = fmt::format("{}.{}.tmp", path, getpid());
-  std::ofstream file(temporary, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(bytes.data()),
-             static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(temporary, path, error);
-  if (!file || error) {
-    int reason = error ? error.value() : errno;
-    std::filesystem::remove(temporary, error);
-    FailOnFile("write", path, reason);
+  std::string temporary = MakeTemporaryName(path);
+  try {
+    WriteNewFile(temporary, path, bytes);
+    if (rename(temporary.c_str(), path.c_str()) != 0) FailOnFile("write", path, errno);
+  } catch (const Error&) {
+    unlink(temporary.c_str());
+    throw;
   }
 }
 

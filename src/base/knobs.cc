@@ -14,6 +14,10 @@ namespace stator {
 namespace {
 
 constexpr Knob kKnobs[] = {
+    {"STATOR_CACHE_DIR", "",
+     "folder of cached engines and measured times; unset: stator in $XDG_CACHE_HOME or ~/.cache"},
+    {"STATOR_CACHE_SIZE", "1073741824",
+     "most bytes of cached engines; the least recently used go first"},
     {"STATOR_DUMP", "", "folder that takes the text of each pass and stage; unset: no dumps"},
     {"STATOR_FUEL", "-1", "how many rewrites the passes of a graph may make; negative: no bound"},
     {"STATOR_LOG", "warn", "lowest level logged: trace, debug, info, warn, error, off"},
@@ -40,6 +44,15 @@ int64_t GetIntKnob(std::string_view name) {
     Fail(ErrorKind::kInvalidArgument, "{} is `{}`, expected an integer", name, text);
   }
   return value;
+}
+
+std::string GetCacheFolder() {
+  std::string folder = GetKnob("STATOR_CACHE_DIR");
+  if (!folder.empty()) return folder;
+  const char* base = std::getenv("XDG_CACHE_HOME");
+  if (base != nullptr && *base != '\0') return std::string(base) + "/stator";
+  const char* home = std::getenv("HOME");
+  return std::string(home != nullptr ? home : "") + "/.cache/stator";
 }
 
 void DumpText(std::string_view name, const std::function<std::string()>& text) {

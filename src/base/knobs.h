@@ -26,6 +26,9 @@ std::string GetKnob(std::string_view name);
 // The same as an integer; raises InvalidArgument, naming the variable, for anything else.
 int64_t GetIntKnob(std::string_view name);
 
+// STATOR_CACHE_DIR, else `stator` in the user's cache folder (XDG Base Directory Specification).
+std::string GetCacheFolder();
+
 // Writes `text()` to the file <folder>/<number>_<name>.txt of the folder that STATOR_DUMP names;
 // numbers count up through the process, so that files sort in order of making. Does nothing when
 // STATOR_DUMP is unset, not even call `text`. A folder that cannot be written is warned about once.
