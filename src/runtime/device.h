@@ -3,7 +3,7 @@
 // In:  a Plan, resolved to integers for one set of symbol values (`BoundPlan`), and its constants.
 // Out: a Program: the steps made ready (primitives created, weights packed), run many times.
 // Invariant: a Program is immutable during Run and may be run by several threads at once, each with
-// its own arena and workspace. Refit is called with no Run in flight. A Device may be used by
+// its own arena and workspace. Pack is called with no Run in flight. A Device may be used by
 // several threads at once.
 #pragma once
 
@@ -45,13 +45,15 @@ class Program {
     Run(args);
     return {};
   }
-  // Makes packed copies anew from the constants' present content (pointers unchanged).
-  virtual void Refit() = 0;
-  // Whether Run reads the constant `tensor` (a position in Plan::tensors) where it lies; false when
-  // it needs only a packed copy of its own, so that the pages under `tensor` may be discarded until
-  // the next Refit.
-  virtual bool Reads(int tensor) const {
-    (void)tensor;
+  // Makes the packed copies that `step` (a position in the steps loaded) needs from the constants'
+  // present content: before the first Run, and again when the content has changed.
+  virtual void Pack(int step) = 0;
+  // Whether Run reads the constant that is the step's input at position `input` where it lies;
+  // false when it needs only a packed copy of its own, so that the pages under the constant may be
+  // discarded until the next Pack.
+  virtual bool Reads(int step, int input) const {
+    (void)step;
+    (void)input;
     return true;
   }
   // Bytes of packed copies held.
@@ -62,8 +64,8 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual std::string_view name() const = 0;
-  // Constants' TensorRefs carry data. Raises Unsupported naming a step it cannot run.
-  // `steps` is the plan's steps or its prologue.
+  // Constants' TensorRefs carry addresses, whose content Pack and Run alone read. Raises
+  // Unsupported naming a step it cannot run. `steps` are the plan's steps or some of its prologue.
   virtual std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) = 0;
   virtual std::byte* Allocate(int64_t bytes) = 0;  // 64-byte aligned; raises OutOfMemory
   virtual void Free(std::byte* data) = 0;

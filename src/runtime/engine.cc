@@ -93,10 +93,9 @@ bool Engine::RefitIfChanged() {
 int64_t Engine::derived_bytes() const {
   std::shared_lock lock(state_->mutex);
   int64_t bytes = 0;
-  for (size_t i = 0; i < state_->derived.size(); ++i) {
-    if (state_->derived_valid[i]) bytes += state_->derived[i].bytes();
+  for (const State::Derived& derived : state_->derived) {
+    if (derived.valid) bytes += derived.buffer.bytes();
   }
-  if (state_->prologue != nullptr) bytes += state_->prologue->packed_bytes();
   for (const auto& shape : state_->shapes) bytes += shape->program->packed_bytes();
   return bytes;
 }
@@ -125,21 +124,32 @@ void Engine::State::LoadConstants() {
     addresses.literals.push_back(Address(literal));
   }
   for (const PlanBuffer& buffer : plan.derived) {
-    derived.emplace_back(device, buffer.bytes.value());
-    addresses.derived.push_back(derived.back().data());
+    derived.push_back({.buffer = DeviceBuffer(device, buffer.bytes.value())});
+    addresses.derived.push_back(derived.back().buffer.data());
   }
-  derived_valid.assign(derived.size(), false);
+  FindUses();
   Watch();
-  Derive();
 }
 
-void Engine::State::LoadPrologue() {
-  SymbolValues any;  // constants have no symbols, but the other tensors are bound along
-  for (const SymbolRange& symbol : plan.symbols) any[symbol.name] = symbol.min;
-  prologue_bound = BindPlan(plan, any, addresses);
-  std::unique_ptr<Program> loaded = device.Load(prologue_bound, plan.prologue);
-  prologue_ws = DeviceBuffer(device, loaded->ws_bytes());
-  prologue = std::move(loaded);
+// Null when `tensor` lies in another storage.
+Engine::State::Derived* Engine::State::FindDerived(int tensor) {
+  const PlanTensor& placed = plan.tensors[tensor];
+  return placed.storage == StorageKind::kDerived ? &derived[placed.index] : nullptr;
+}
+
+void Engine::State::FindUses() {
+  for (int i = 0; i < static_cast<int>(plan.prologue.size()); ++i) {
+    for (const auto* tensors : {&plan.prologue[i].inputs, &plan.prologue[i].outputs}) {
+      for (int tensor : *tensors) {
+        if (Derived* used = FindDerived(tensor)) used->last_prologue_step = i;
+      }
+    }
+  }
+  for (int i = 0; i < static_cast<int>(plan.steps.size()); ++i) {
+    for (int tensor : plan.steps[i].inputs) {
+      if (Derived* used = FindDerived(tensor)) used->last_step = i;
+    }
+  }
 }
 
 void Engine::State::Watch() {
@@ -147,31 +157,54 @@ void Engine::State::Watch() {
   fingerprint_value = fingerprint.Compute();
 }
 
-// Runs the prologue when some of what it makes is not there.
-void Engine::State::Derive() {
-  bool valid = std::find(derived_valid.begin(), derived_valid.end(), false) == derived_valid.end();
-  if (valid || plan.prologue.empty()) return;
-  if (prologue == nullptr) LoadPrologue();
-  prologue->Run({.ws = prologue_ws.data()});
-  derived_valid.assign(derived.size(), true);
+// Packs the constants of these shapes' programs, step by step: the prologue runs only as far as the
+// next step needs, and what no program reads any more is discarded at once. So the memory needed
+// beyond what stays is that of a few derived buffers, not of all.
+void Engine::State::Pack(std::span<const std::shared_ptr<LoadedShape>> packing) {
+  if (!std::ranges::all_of(derived, &Derived::valid)) prologue_done = 0;
+  for (int i = 0; i < static_cast<int>(plan.steps.size()); ++i) {
+    const std::vector<int>& inputs = plan.steps[i].inputs;
+    for (int tensor : inputs) {
+      Derived* used = FindDerived(tensor);
+      if (used != nullptr) Derive(packing[0]->bound, used->last_prologue_step + 1);
+    }
+    for (const auto& shape : packing) {
+      shape->program->Pack(i);
+      for (size_t k = 0; k < inputs.size(); ++k) {
+        const PlanTensor& tensor = plan.tensors[inputs[k]];
+        bool reads = tensor.storage == StorageKind::kDerived &&
+                     shape->program->Reads(i, static_cast<int>(k));
+        if (reads) shape->reads_derived[tensor.index] = true;
+      }
+    }
+    DiscardUnread(i);
+  }
 }
 
-// Discards what no loaded program reads where it lies.
-void Engine::State::DiscardUnread() {
-  std::vector<bool> read(derived.size(), false);
-  for (const Step& step : plan.steps) {
-    for (int input : step.inputs) {
-      const PlanTensor& tensor = plan.tensors[input];
-      if (tensor.storage != StorageKind::kDerived || read[tensor.index]) continue;
-      read[tensor.index] = std::any_of(shapes.begin(), shapes.end(), [&](const auto& shape) {
-        return shape->program->Reads(input);
-      });
-    }
+// Runs the steps of the prologue before position `end` that are not done.
+void Engine::State::Derive(const BoundPlan& bound, int end) {
+  if (end <= prologue_done) return;
+  auto steps = std::span(plan.prologue).subspan(prologue_done, end - prologue_done);
+  std::unique_ptr<Program> program = device.Load(bound, steps);
+  for (size_t i = 0; i < steps.size(); ++i) program->Pack(static_cast<int>(i));
+  DeviceBuffer ws(device, program->ws_bytes());
+  program->Run({.ws = ws.data()});
+  for (const Step& step : steps) {
+    for (int tensor : step.outputs) FindDerived(tensor)->valid = true;
   }
+  prologue_done = end;
+}
+
+// Discards what no step after `step`, nor the rest of the prologue, nor any program in place reads.
+void Engine::State::DiscardUnread(int step) {
   for (size_t i = 0; i < derived.size(); ++i) {
-    if (read[i] || !derived_valid[i]) continue;
-    if (derived[i].data() != nullptr) device.Discard(derived[i].data(), derived[i].bytes());
-    derived_valid[i] = false;
+    Derived& buffer = derived[i];
+    bool needed =
+        !buffer.valid || buffer.last_step > step || buffer.last_prologue_step >= prologue_done ||
+        std::ranges::any_of(shapes, [&](const auto& shape) { return shape->reads_derived[i]; });
+    if (needed) continue;
+    if (buffer.buffer.bytes() > 0) device.Discard(buffer.buffer.data(), buffer.buffer.bytes());
+    buffer.valid = false;
   }
 }
 
@@ -182,19 +215,24 @@ std::shared_ptr<const LoadedShape> Engine::State::GetShape(const SymbolValues& s
     shapes.splice(shapes.begin(), shapes, it);
     return shapes.front();
   }
-  Derive();
   auto shape = std::make_shared<LoadedShape>();
   shape->generation = generation;
   shape->bound = BindPlan(plan, symbols, addresses);
   for (const PlanPort& port : plan.inputs) shape->inputs.push_back(BindPort(port, symbols));
   for (const PlanPort& port : plan.outputs) shape->outputs.push_back(BindPort(port, symbols));
   shape->program = device.Load(shape->bound, plan.steps);
-  shapes.push_front(shape);
-  if (shapes.size() > kMaxShapes) {
+  shape->reads_derived.assign(derived.size(), false);
+  if (shapes.size() == kMaxShapes) {
     shapes.back()->generation = kEvicted;
     shapes.pop_back();
   }
-  DiscardUnread();
+  shapes.push_front(shape);
+  try {
+    Pack({&shape, 1});
+  } catch (...) {
+    shapes.pop_front();
+    throw;
+  }
   return shape;
 }
 
@@ -207,21 +245,19 @@ void Engine::State::Refit() {
   pending.clear();
   // Taken before the weights are read: a write from now on is seen as a change by the next check.
   Watch();
-  derived_valid.assign(derived.size(), false);
+  for (Derived& buffer : derived) buffer.valid = false;
   if (moved) {
     DropPrograms();
     if (plan.symbols.empty()) GetShape({});
     return;
   }
+  if (shapes.empty()) return;
   try {
-    if (prologue != nullptr) prologue->Refit();
-    Derive();
-    for (const auto& shape : shapes) shape->program->Refit();
+    Pack(std::vector(shapes.begin(), shapes.end()));
   } catch (...) {
     DropPrograms();
     throw;
   }
-  DiscardUnread();
 }
 
 // Calls make the programs that they need anew: for weights at other addresses, and after a refit
@@ -229,7 +265,7 @@ void Engine::State::Refit() {
 void Engine::State::DropPrograms() {
   ++generation;
   shapes.clear();
-  prologue.reset();
+  for (Derived& buffer : derived) buffer.valid = false;
 }
 
 }  // namespace stator

@@ -26,7 +26,7 @@ struct LoadedShape;
 
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
-  // Binds constants, runs the prologue and, for a static plan, loads the program. Raises
+  // Binds constants and, for a static plan, runs the prologue and loads the program. Raises
   // InvalidArgument naming a weight without data, or with fewer bytes than its type needs.
   static std::shared_ptr<Engine> Load(std::shared_ptr<const Plan> plan, Device& device);
   ~Engine();

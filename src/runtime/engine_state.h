@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <shared_mutex>
+#include <span>
 #include <vector>
 
 #include "runtime/bind.h"
@@ -22,12 +23,13 @@ struct Engine::State {
   State(const Plan& plan, Device& device);
 
   void LoadConstants();
-  void LoadPrologue();
+  void FindUses();
   void Watch();
-  void Derive();
-  void DiscardUnread();
   std::shared_ptr<const LoadedShape> GetShape(const SymbolValues& symbols);
   void Refit();
+  void Pack(std::span<const std::shared_ptr<LoadedShape>> packing);
+  void Derive(const BoundPlan& bound, int end);
+  void DiscardUnread(int step);
   void DropPrograms();
 
   const Plan& plan;
@@ -40,11 +42,15 @@ struct Engine::State {
   Fingerprint fingerprint;
   uint64_t fingerprint_value = 0;
 
-  std::vector<DeviceBuffer> derived;  // one per Plan::derived
-  std::vector<bool> derived_valid;    // whether it holds what the prologue makes
-  BoundPlan prologue_bound;
-  std::unique_ptr<Program> prologue;  // null until it is needed
-  DeviceBuffer prologue_ws;
+  struct Derived {
+    DeviceBuffer buffer;
+    bool valid = false;           // whether it holds what the prologue makes
+    int last_step = -1;           // the last of Plan::steps that reads it
+    int last_prologue_step = -1;  // the last of Plan::prologue that reads or writes it
+  };
+  std::vector<Derived> derived;  // one per Plan::derived
+  int prologue_done = 0;         // steps of the prologue whose results are there, or were
+  Derived* FindDerived(int tensor);
 
   std::list<std::shared_ptr<LoadedShape>> shapes;  // the last used first
   int64_t generation = 0;                          // counts the times that programs were dropped

@@ -17,6 +17,7 @@ struct LoadedShape {
   BoundPlan bound;
   std::vector<TensorRef> inputs, outputs;  // as the program takes them; no data
   std::unique_ptr<Program> program;
+  std::vector<bool> reads_derived;  // one per Plan::derived: whether the program reads it in place
 };
 
 }  // namespace stator

@@ -96,7 +96,7 @@ TEST_P(ConvLayout, RunsMixedLayouts) {
   runner.SetOutputLayout({0, 1, 3, 2});
   if (!RunLayout(runner, GetParam())) return;
   runner.Randomize(3);
-  runner.prepared().Refit();
+  runner.prepared().Pack();
   runner.RunAndCompare();
 }
 

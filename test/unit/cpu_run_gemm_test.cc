@@ -79,7 +79,7 @@ TEST_P(GemmForm, RefitsPackedWeights) {
   runner.constants = {1};
   ASSERT_TRUE(RunForm(runner, GetParam()));
   runner.Randomize(1);
-  runner.prepared().Refit();
+  runner.prepared().Pack();
   runner.RunAndCompare();
 }
 

@@ -4,6 +4,7 @@
 // reads them where they lie; Discard then overwrites the memory, so that a forgotten read shows.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <map>
@@ -25,7 +26,6 @@ class ReferenceProgram final : public Program {
     for (const Step& step : steps) {
       bodies_.push_back(step.body.empty() ? Graph{} : ParseGraph(step.body));
     }
-    Refit();
   }
 
   int64_t ws_bytes() const override { return 64; }
@@ -44,21 +44,21 @@ class ReferenceProgram final : public Program {
     }
   }
 
-  void Refit() override {
+  void Pack(int step) override {
     if (fails_) Fail(ErrorKind::kDeviceError, "the device is told to fail");
     if (!packs_) return;
-    for (const Step& step : steps_) {
-      for (int input : step.inputs) {
-        const TensorRef& constant = bound_.tensors[input];
-        if (constant.data == nullptr || Derives(input)) continue;
-        HostTensor copy = MakeHostTensor(constant.dtype, constant.dims);
-        CopyTensor(constant, copy.ref);
-        packed_.insert_or_assign(input, std::move(copy));
-      }
+    for (int input : steps_[step].inputs) {
+      const TensorRef& constant = bound_.tensors[input];
+      if (constant.data == nullptr || Derives(input)) continue;
+      HostTensor copy = MakeHostTensor(constant.dtype, constant.dims);
+      CopyTensor(constant, copy.ref);
+      packed_.insert_or_assign(input, std::move(copy));
     }
   }
 
-  bool Reads(int tensor) const override { return !packed_.contains(tensor); }
+  bool Reads(int step, int input) const override {
+    return !packed_.contains(steps_[step].inputs[input]);
+  }
 
   int64_t packed_bytes() const override {
     int64_t bytes = 0;
@@ -106,14 +106,20 @@ class ReferenceProgram final : public Program {
 class ReferenceDevice final : public Device {
  public:
   bool packs = false;
-  std::atomic<int> num_loads = 0, num_copies = 0, num_allocations = 0;
-  int64_t limit = INT64_MAX;  // bytes above which Allocate fails
-  bool fails = false;         // whether Load and Refit fail
+  std::atomic<int> num_loads = 0;  // of a plan's steps
+  std::atomic<int> num_copies = 0, num_allocations = 0;
+  int64_t derived_bytes = 0, max_derived_bytes = 0;  // that a prologue made and are not discarded
+  int64_t limit = INT64_MAX;                         // bytes above which Allocate fails
+  bool fails = false;                                // whether Pack fails
 
   std::string_view name() const override { return "reference"; }
 
   std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) override {
-    ++num_loads;
+    if (steps.data() == bound.plan->steps.data()) {
+      ++num_loads;
+    } else {
+      CountDerived(bound, steps);
+    }
     return std::make_unique<ReferenceProgram>(bound, steps, packs, fails);
   }
 
@@ -127,11 +133,25 @@ class ReferenceDevice final : public Device {
 
   void Free(std::byte* data) override { ::operator delete (data, std::align_val_t{64}); }
 
-  void Discard(std::byte* data, int64_t bytes) override { std::memset(data, 0xff, bytes); }
+  void Discard(std::byte* data, int64_t bytes) override {
+    std::memset(data, 0xff, bytes);
+    derived_bytes -= bytes;
+  }
 
   void Copy(const TensorRef& from, const TensorRef& to) override {
     ++num_copies;
     CopyTensor(from, to);
+  }
+
+ private:
+  void CountDerived(const BoundPlan& bound, std::span<const Step> prologue) {
+    for (const Step& step : prologue) {
+      for (int output : step.outputs) {
+        const TensorRef& tensor = bound.tensors[output];
+        derived_bytes += tensor.num_elements() * static_cast<int64_t>(DTypeSize(tensor.dtype));
+      }
+    }
+    max_derived_bytes = std::max(max_derived_bytes, derived_bytes);
   }
 };
 

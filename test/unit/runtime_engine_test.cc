@@ -231,8 +231,90 @@ TEST(Engine, DiscardsWhatIsOnlyPacked) {
   Call(in_place_context, Input(x));
   Call(packed_context, Input(x));
   EXPECT_EQ(in_place->derived_bytes(), 12);
-  // exp(w) and the literal in the program, w in the prologue; no longer the derived storage
-  EXPECT_EQ(packed->derived_bytes(), 12 + 12 + 12);
+  EXPECT_EQ(packed->derived_bytes(), 12 + 12);  // exp(w) and the literal in the program
+}
+
+// y = x + exp(w) + 2 exp(-v): -v is derived for the prologue alone, exp(-v) for two steps.
+constexpr std::string_view kChain = R"(plan "chain" version 1 target "reference"
+input 0 = "x" f32[3] strides [1]
+output 0 = "y" f32[3] strides [1]
+weight 0 = "w" f32[3] hex "0000000000000000000000c0"
+weight 1 = "v" f32[3] hex "000000000000803f00000000"
+derived 0 = 12 bytes, steps 0 to 0
+derived 1 = 12 bytes, steps 0 to 0
+derived 2 = 12 bytes, steps 0 to 0
+arena 0 = 12 bytes, steps 0 to 1
+arena 1 = 12 bytes, steps 1 to 2
+tensor 0 = input 0 + 0 : f32[3] strides [1]
+tensor 1 = weight 0 + 0 : f32[3] strides [1]
+tensor 2 = weight 1 + 0 : f32[3] strides [1]
+tensor 3 = derived 0 + 0 : f32[3] strides [1]
+tensor 4 = derived 1 + 0 : f32[3] strides [1]
+tensor 5 = derived 2 + 0 : f32[3] strides [1]
+tensor 6 = arena 0 + 0 : f32[3] strides [1]
+tensor 7 = arena 1 + 0 : f32[3] strides [1]
+tensor 8 = output 0 + 0 : f32[3] strides [1]
+prologue 0 = pointwise(1) -> (3) from "" {}
+  graph @body(%a: f32[3]) {
+    %0 = exp(%a) : f32[3]
+    return %0
+  }
+prologue 1 = pointwise(2) -> (4) from "" {}
+  graph @body(%a: f32[3]) {
+    %0 = neg(%a) : f32[3]
+    return %0
+  }
+prologue 2 = pointwise(4) -> (5) from "" {}
+  graph @body(%a: f32[3]) {
+    %0 = exp(%a) : f32[3]
+    return %0
+  }
+step 0 = pointwise(0, 3) -> (6) from "" {}
+  graph @body(%a: f32[3], %b: f32[3]) {
+    %0 = add(%a, %b) : f32[3]
+    return %0
+  }
+step 1 = pointwise(6, 5) -> (7) from "" {}
+  graph @body(%a: f32[3], %b: f32[3]) {
+    %0 = add(%a, %b) : f32[3]
+    return %0
+  }
+step 2 = pointwise(7, 5) -> (8) from "" {}
+  graph @body(%a: f32[3], %b: f32[3]) {
+    %0 = add(%a, %b) : f32[3]
+    return %0
+  }
+)";
+
+TEST_P(EngineTest, HoldsFewDerivedBuffersAtOnce) {
+  auto plan = std::make_shared<Plan>(PlanFromText(kChain));
+  Weights w, v{.w = {0.0f, 1.0f, 0.0f}};
+  plan->weights[0].data = w.data();
+  plan->weights[1].data = v.data();
+  std::shared_ptr<Engine> engine = Engine::Load(plan, device);
+  Context context(engine);
+  std::vector<float> x = {1, 2, 3};
+  auto check = [&] {
+    TensorRef input{.data = reinterpret_cast<std::byte*>(x.data()), .dims = {3}, .strides = {1}};
+    std::vector<float> expected;
+    for (int i = 0; i < 3; ++i) {
+      expected.push_back(x[i] + std::exp(w.w[i]) + 2 * std::exp(-v.w[i]));
+    }
+    ExpectNear(Call(context, input), expected);
+  };
+  auto check_memory = [&] {
+    // Read in place, exp(w) and exp(-v) stay; packed, exp(w) goes before -v comes.
+    EXPECT_EQ(device.max_derived_bytes, device.packs ? 24 : 36);
+    EXPECT_EQ(device.derived_bytes, device.packs ? 0 : 24);
+  };
+  check();
+  check_memory();
+  w.w = {1.0f, 0.5f, 0.25f};
+  v.w = {2.0f, 0.0f, -1.0f};
+  device.derived_bytes = device.max_derived_bytes = 0;
+  EXPECT_TRUE(engine->RefitIfChanged());
+  check();
+  check_memory();
 }
 
 TEST(Engine, SaysWhatIsMissing) {

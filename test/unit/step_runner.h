@@ -75,7 +75,9 @@ class StepRunner {
       site.outputs.back().data = nullptr;
     }
     prepared_ = prepare(site);
-    return prepared_ != nullptr;
+    if (prepared_ == nullptr) return false;
+    prepared_->Pack();
+    return true;
   }
 
   PreparedStep& prepared() { return *prepared_; }

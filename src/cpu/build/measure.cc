@@ -73,6 +73,7 @@ class Bench {
   double Run(int num_runs) {
     std::unique_ptr<PreparedStep> prepared = Prepare();
     if (prepared == nullptr) return kInfinity;
+    prepared->Pack();
     DeviceBuffer ws(CpuDevice(), prepared->ws_bytes());
     StepArgs args{.inputs = inputs_.data(), .outputs = outputs_.data(), .ws = ws.data()};
     using Clock = std::chrono::steady_clock;

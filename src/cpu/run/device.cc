@@ -79,18 +79,9 @@ class CpuProgram final : public Program {
     return seconds;
   }
 
-  void Refit() override {
-    for (LoadedStep& loaded : steps_) loaded.prepared->Refit();
-  }
+  void Pack(int step) override { steps_[step].prepared->Pack(); }
 
-  bool Reads(int tensor) const override {
-    for (const LoadedStep& loaded : steps_) {
-      for (int i = 0; i < loaded.num_inputs; ++i) {
-        if (loaded.step->inputs[i] == tensor && loaded.prepared->Reads(i)) return true;
-      }
-    }
-    return false;
-  }
+  bool Reads(int step, int input) const override { return steps_[step].prepared->Reads(input); }
 
   int64_t packed_bytes() const override {
     int64_t bytes = 0;

@@ -54,7 +54,7 @@ class ExactStep final : public PreparedStep {
   }
 
   int64_t ws_bytes() const override { return fused_->ws_bytes(); }
-  void Refit() override { fused_->Refit(); }
+  void Pack() override { fused_->Pack(); }
   int64_t packed_bytes() const override { return fused_->packed_bytes(); }
   bool Reads(int input) const override {
     return fused_->Reads(input) ||
@@ -72,6 +72,7 @@ class ExactStep final : public PreparedStep {
 
     std::vector<std::byte*> inputs(args.inputs, args.inputs + site_.inputs.size());
     std::unique_ptr<OneDnnStep> operation = MakeOperation(inputs);
+    operation->Pack();
     DeviceBuffer operation_ws(CpuDevice(), operation->ws_bytes());
     operation->Run({.inputs = inputs.data(), .outputs = &output, .ws = operation_ws.data()});
 

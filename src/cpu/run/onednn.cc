@@ -197,7 +197,6 @@ void OneDnnStep::Bind(const Argument& argument, const memory::desc& wanted) {
   }
   if (operand.constant != nullptr) {
     packed_.push_back(MakePacked(operand, wanted));
-    Pack(packed_.back());
     binding.source = Source::kPacked;
     binding.position = static_cast<int64_t>(packed_.size()) - 1;
   } else {
@@ -227,16 +226,15 @@ OneDnnStep::Packed OneDnnStep::MakePacked(const Operand& operand, const memory::
   return {.reorder = reorder, .from = from, .to = to, .buffer = std::move(buffer)};
 }
 
-void OneDnnStep::Pack(const Packed& packed) {
-  dnnl::stream stream(OneDnnEngine());
-  dnnl::reorder reorder = packed.reorder;
-  memory from = packed.from, to = packed.to;
-  reorder.execute(stream, from, to);
-  stream.wait();
-}
-
-void OneDnnStep::Refit() {
-  for (const Packed& packed : packed_) Pack(packed);
+void OneDnnStep::Pack() {
+  if (packed_.empty()) return;
+  try {
+    dnnl::stream stream(OneDnnEngine());
+    for (Packed& packed : packed_) packed.reorder.execute(stream, packed.from, packed.to);
+    stream.wait();
+  } catch (const dnnl::error& error) {
+    FailOneDnn(error, "packing a constant");
+  }
 }
 
 bool OneDnnStep::Reads(int input) const {

@@ -80,7 +80,7 @@ class OneDnnStep final : public PreparedStep {
 
   void Run(const StepArgs& args) const override;
   int64_t ws_bytes() const override { return ws_bytes_; }
-  void Refit() override;
+  void Pack() override;
   bool Reads(int input) const override;
   int64_t packed_bytes() const override;
 
@@ -110,7 +110,6 @@ class OneDnnStep final : public PreparedStep {
   int64_t AddWs(int64_t bytes);
   static Call MakeReorder(Binding from, Binding to);
   static Packed MakePacked(const Operand& operand, const dnnl::memory::desc& wanted);
-  static void Pack(const Packed& packed);
   std::unique_ptr<Frame> TakeFrame() const;
   std::byte* Resolve(const Binding& binding, const StepArgs& args) const;
 

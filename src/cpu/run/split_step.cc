@@ -37,9 +37,9 @@ class SplitStep final : public PreparedStep {
   int64_t ws_bytes() const override {
     return between_bytes_ + std::max(first_->ws_bytes(), rest_->ws_bytes());
   }
-  void Refit() override {
-    first_->Refit();
-    rest_->Refit();
+  void Pack() override {
+    first_->Pack();
+    rest_->Pack();
   }
   bool Reads(int input) const override {
     return Reads(*first_, first_part_, input) || Reads(*rest_, rest_part_, input);

@@ -31,9 +31,9 @@ class PreparedStep {
   virtual void Run(const StepArgs& args) const = 0;
   // Scratch that one Run needs, in bytes. Fixed once the step is prepared.
   virtual int64_t ws_bytes() const { return 0; }
-  // Makes anew what was derived from constants; they have the same pointers and new content. Called
-  // with no Run in flight.
-  virtual void Refit() {}
+  // Makes packed copies from the constants' content: before the first Run, and again when the
+  // content has changed (the pointers stay). Called with no Run in flight.
+  virtual void Pack() {}
   // Whether Run reads the constant `input` where it lies; false when a packed copy stands for it.
   virtual bool Reads(int /*input*/) const { return true; }
   // Bytes of packed copies held.
@@ -41,7 +41,7 @@ class PreparedStep {
 };
 
 // What a step is prepared from. `step` and constants' data outlive the prepared step; the rest is
-// copied.
+// copied. The constants' content may still change until Pack.
 struct StepSite {
   const Step* step = nullptr;
   Graph body;  // inputs and outputs match the step's in number; empty for a copy
