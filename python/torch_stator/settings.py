@@ -271,12 +271,12 @@ class CompilationSettings:
 
     def to_json(self) -> str:
         """The options that the C++ compiler takes."""
-        cache = ""
+        timings = ""
         if self.cache_dir is not None:
             folder = Path(self.cache_dir)
             with contextlib.suppress(OSError):  # the compiler warns that it cannot write there
-                folder.mkdir(parents=True, exist_ok=True)
-            cache = str(folder / "timing.json")
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            timings = str(folder / "timing.json")
         level = 3 if self.optimization_level is None else self.optimization_level
         return json.dumps(
             {
@@ -284,7 +284,8 @@ class CompilationSettings:
                 "torch_executed_ops": sorted(self.torch_executed_ops),
                 "pass_through_build_failures": self.pass_through_build_failures,
                 "optimization_level": level,
-                "timing_cache": cache,
+                "timing_cache": timings,
+                "cache_folder": str(self.cache_dir or "") if self.cache else "",
             }
         )
 

@@ -168,6 +168,7 @@ CompileOptions ParseOptions(const std::string& text) {
       json.value("pass_through_build_failures", options.pass_through_build_failures);
   options.optimization_level = json.value("optimization_level", options.optimization_level);
   options.timing_cache = json.value("timing_cache", options.timing_cache);
+  options.cache_folder = json.value("cache_folder", options.cache_folder);
   return options;
 }
 

@@ -8,8 +8,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/knobs.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "compile/emit.h"
+#include "compile/engine_cache.h"
 #include "compile/place.h"
 #include "compile/stage.h"
 #include "cpu/build/cpu_tactics.h"
@@ -87,6 +90,37 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
   return {.plan = plan, .text = stop_after == "emit" ? PlanToText(*plan) : ""};
 }
 
+// Everything besides the graph that decides a segment's plan, one fact per line.
+std::string DescribeContext(const CompileOptions& options) {
+  // These settings decide what is a segment, or nothing of a plan; all others are in the key.
+  const std::set<std::string_view> kElsewhere = {
+      "cache",          "cache_dir",          "debug",
+      "dryrun",         "min_block_size",     "pass_through_build_failures",
+      "freeze_weights", "torch_executed_ops", "use_fast_partitioner"};
+  std::string text = fmt::format("{}\nplan format {}\n{}\noptimization_level {}\nfuel {}\n",
+                                 BuildName(), kPlanVersion, GetCpuTactics().key(),
+                                 options.optimization_level, GetKnob("STATOR_FUEL"));
+  for (const auto& [name, value] : options.settings) {
+    if (!kElsewhere.contains(name)) text += fmt::format("{} {}\n", name, value);
+  }
+  return text;
+}
+
+// The plan of a segment: from the cache, else compiled and kept there.
+void BuildEngine(Graph graph, const CompileOptions& options, const EngineCache& engines,
+                 TimingCache& timings, StageGate& gate, Part& part) {
+  EngineKey key;
+  gate.Run("cache", [&] {
+    key = MakeEngineKey(graph, DescribeContext(options));
+    CachedEngine found = engines.Find(key, graph);
+    part.plan = found.plan;
+    part.cache = found.status;
+  });
+  if (part.plan != nullptr) return;
+  part.plan = CompileSegment(std::move(graph), options, timings, gate).plan;
+  gate.Run("cache", [&] { engines.Store(key, *part.plan); });
+}
+
 PartitionOptions MakePartitionOptions(const CompileOptions& options) {
   return {.min_block_size = options.min_block_size,
           .use_fast_partitioner = options.use_fast_partitioner,
@@ -128,6 +162,7 @@ CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& opti
   CompiledModule module;
   StageGate gate(module.report.stages);
   TimingCache cache(options.timing_cache);
+  EngineCache engines(options.dryrun ? "" : options.cache_folder);
   const Graph& graph = imported.graph;
 
   PartitionOptions partition = MakePartitionOptions(options);
@@ -141,11 +176,11 @@ CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& opti
   module.report.dryrun = options.dryrun;
   for (size_t i = 0; i < partitioning.segments.size(); ++i) {
     const Segment& segment = partitioning.segments[i];
-    Part part{.plan = nullptr, .inputs = {}, .outputs = {}, .nodes = NodeNames(graph, segment)};
+    Part part{.nodes = NodeNames(graph, segment)};
     if (segment.engine && !options.dryrun) {
       try {
         ExtractedSegment extracted = ExtractSegment(graph, segment);
-        part.plan = CompileSegment(std::move(extracted.graph), options, cache, gate).plan;
+        BuildEngine(std::move(extracted.graph), options, engines, cache, gate, part);
         for (ValueId id : extracted.inputs) part.inputs.push_back(NameOf(graph, id));
         for (ValueId id : extracted.outputs) part.outputs.push_back(NameOf(graph, id));
       } catch (const Error& error) {
@@ -208,7 +243,8 @@ std::string ModuleToJson(const CompiledModule& module) {
     json["parts"].push_back({{"kind", part.plan ? "engine" : "torch"},
                              {"inputs", part.inputs},
                              {"outputs", part.outputs},
-                             {"nodes", part.nodes}});
+                             {"nodes", part.nodes},
+                             {"cache", part.cache}});
   }
   json["values"] = module.values;
   json["outputs"] = module.outputs;

@@ -29,6 +29,7 @@ struct CompileOptions {
   bool pass_through_build_failures = false;  // raise, instead of leaving the segment to torch
   int optimization_level = 3;  // 0: first valid tactic, no timing ... 5: time them all
   std::string timing_cache;    // file of measured tactics; empty: none
+  std::string cache_folder;    // of engines (compile/engine_cache.h); empty: none
   bool dryrun = false;         // build nothing: parts say what would be an engine, without a plan
   std::map<std::string, std::string> settings;  // what the user chose, for the report
   // The first stage to run: "passes"; or "fuse" or "emit", for a graph that the ones before made.
@@ -40,6 +41,7 @@ struct Part {
   std::vector<std::string> inputs;   // engine: values that the plan's inputs take, in order
   std::vector<std::string> outputs;  // engine: values that the plan's outputs make, in order
   std::vector<std::string> nodes;    // FX names of the nodes this part covers, in order
+  std::string cache;                 // engine: "hit", "miss: <reason>" or "off: <reason>"
 };
 
 struct CompiledModule {
@@ -64,7 +66,7 @@ std::shared_ptr<const Plan> CompileGraph(Graph graph, const CompileOptions& opti
 std::string CompileGraphUntil(Graph graph, const CompileOptions& options, std::string_view stage);
 
 // How a caller runs the parts, as JSON: {"parts": [{"kind": "engine"|"torch", "inputs", "outputs",
-// "nodes"}], "values", "outputs"}, beside the members of ReportToJson (compile/report.h).
+// "nodes", "cache"}], "values", "outputs"}, beside the members of ReportToJson (compile/report.h).
 std::string ModuleToJson(const CompiledModule& module);
 
 }  // namespace stator
