@@ -1,4 +1,4 @@
-// stator inspect: what is in a plan, or what import makes of a .pt2 archive.
+// stator inspect: what is in a plan, or how a .pt2 archive would be parted.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -6,11 +6,9 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "cpu/build/cpu_tactics.h"
+#include "compile/compile.h"
 #include "import/import.h"
-#include "ir/op_def.h"
 #include "ir/print.h"
-#include "partition/partition.h"
 #include "tools/cli.h"
 #include "tools/model_file.h"
 
@@ -20,6 +18,8 @@ namespace {
 struct Args {
   std::string file;
   bool text = false;
+  bool json = false;
+  int min_block_size = 1;
 };
 
 // "f32[1, 64]" of a step's first output, in what storage it lies.
@@ -94,29 +94,19 @@ void InspectPlan(const Plan& plan) {
   PrintSteps("steps", plan, plan.steps);
 }
 
-void InspectArchive(const std::string& path, bool text) {
-  ImportedGraph imported = ImportArchive(path);
-  const Graph& graph = imported.graph;
-  if (text) {
-    fmt::print("{}", PrintGraph(graph));
+// The report of a dry run.
+void InspectArchive(const Args& args) {
+  ImportedGraph imported = ImportArchive(args.file);
+  if (args.text) {
+    fmt::print("{}", PrintGraph(imported.graph));
     return;
   }
-  std::map<std::string_view, int> counts;
-  for (NodeId id : graph.nodes()) ++counts[graph.node(id).op->name];
-  fmt::print("{:<9} {} nodes of the program, {} of the graph\n", "import", imported.nodes.size(),
-             graph.nodes().size());
-  for (const auto& [name, count] : counts) fmt::print("  {:>4}  {}\n", count, name);
-  std::vector<Fallback> fallbacks =
-      PartitionGraph(graph, {.find_reason = FindReasonOnCpu}).fallbacks;
-  fmt::print("{:<9} {}\n", "fallbacks", fallbacks.size());
-  for (const Fallback& fallback : fallbacks) {
-    fmt::print("  {}  {}{}{}: {}\n", fallback.node, fallback.op,
-               fallback.location.empty() ? "" : " at ", fallback.location, fallback.reason);
-  }
+  Report report = MakeDryRunReport(imported, {.min_block_size = args.min_block_size});
+  fmt::print("{}", args.json ? ReportToJson(report) + "\n" : ReportToText(report));
 }
 
 void Inspect(const Args& args) {
-  if (args.file.ends_with(".pt2")) return InspectArchive(args.file, args.text);
+  if (args.file.ends_with(".pt2")) return InspectArchive(args);
   Plan plan = ReadPlan(args.file);
   if (args.text) {
     fmt::print("{}", PlanToText(plan));
@@ -130,10 +120,15 @@ void Inspect(const Args& args) {
 void AddInspect(CLI::App& app) {
   auto args = std::make_shared<Args>();
   CLI::App* sub = app.add_subcommand("inspect",
-                                     "Show what a plan does, or what import makes of "
-                                     "a .pt2 archive and what it leaves to torch");
+                                     "Show what a plan does, or how a .pt2 archive "
+                                     "would be parted between engines and torch");
   sub->add_option("file", args->file, "model.plan or model.pt2")->required();
   sub->add_flag("--text", args->text, "the whole plan or graph as text");
+  sub->add_flag("--json", args->json, "the report of a .pt2 archive as JSON");
+  sub->add_option("--min-block-size", args->min_block_size,
+                  "fewest operators per engine of a .pt2 archive")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   sub->callback([args] { Inspect(*args); });
 }
 

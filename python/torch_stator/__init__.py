@@ -24,6 +24,7 @@ from .errors import (
 )
 from .explain import Explanation, explain
 from .settings import CompilationSettings
+from .stats import Stats, reset_stats, stats
 
 __all__ = [
     "CompilationSettings",
@@ -36,13 +37,16 @@ __all__ = [
     "InvalidArgumentError",
     "OutOfMemoryError",
     "Program",
+    "Stats",
     "UnsupportedError",
     "VersionMismatchError",
     "compile",
     "explain",
     "load",
+    "reset_stats",
     "save",
     "stator",
+    "stats",
 ]
 
 

@@ -72,7 +72,9 @@ class CompiledModule(tvm_ffi.Object):
     if TYPE_CHECKING:
 
         def report(self) -> str:
-            """JSON, as ReportToJson documents it."""
+            """JSON, as ModuleToJson documents it."""
+
+        def report_text(self) -> str: ...
 
         def load_engine(self, part: int, /) -> Engine | None:
             """The engine of a part, or None for a part that torch runs."""
@@ -84,6 +86,7 @@ _load_plan_file = tvm_ffi.get_global_func("stator.load_plan_file")
 _compile_text = tvm_ffi.get_global_func("stator.compile_text")
 _evaluate_text = tvm_ffi.get_global_func("stator.evaluate_text")
 _op_table = tvm_ffi.get_global_func("stator.op_table")
+_counters = tvm_ffi.get_global_func("stator.counters")
 
 
 def compile(  # noqa: A001
@@ -116,6 +119,12 @@ def run_ir(text: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 def evaluate(text: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Runs a graph in text form by the reference kernels."""
     return list(_evaluate_text(text, list(inputs), torch.empty(0)))
+
+
+def counters() -> tuple[int, int]:
+    """The calls of engines and their refits since the process started."""
+    engine_calls, refits = _counters()
+    return engine_calls, refits
 
 
 def op_table() -> str:

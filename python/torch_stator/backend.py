@@ -21,6 +21,7 @@ from .errors import InvalidArgumentError, warn_fallback
 from .export import module_name, user_location
 from .runner import describe_sharing
 from .settings import CompilationSettings
+from .stats import counted
 
 _log = logging.getLogger("torch_stator")
 
@@ -45,7 +46,7 @@ def stator(
     settings = CompilationSettings.from_options(options)
     if reason := _find_reason_for_eager(example_inputs):
         warn_fallback(f"{_describe(gm)} runs in eager PyTorch: {reason}")
-        return gm.forward
+        return counted(gm.forward)
     try:
         return _compile_inference(gm, example_inputs, settings)
     except TrainingError as error:
@@ -56,7 +57,7 @@ def stator(
         _log.debug("compilation failed", exc_info=True)
         reason = f"the compilation failed with {type(error).__name__}: {error}"
     warn_fallback(f"{_describe(gm)} runs in eager PyTorch: {reason}")
-    return gm.forward
+    return counted(gm.forward)
 
 
 def _find_reason_for_eager(example_inputs: Sequence[Any]) -> str | None:
@@ -129,12 +130,13 @@ def _guard_aliases(
     """A graph that mutates inputs was traced for inputs that share memory as `example_inputs` do,
     which dynamo does not guard; a call with others runs in eager PyTorch. `positions`: the inputs
     to look at."""
+    eager = counted(gm.forward)
     order = [i for i in sorted(positions) if isinstance(example_inputs[i], torch.Tensor)]
     traced = describe_sharing([example_inputs[i] for i in order])
 
     def call(*inputs: torch.Tensor) -> Any:
         same = describe_sharing([inputs[i] for i in order]) == traced
-        return compiled(*inputs) if same else gm.forward(*inputs)
+        return compiled(*inputs) if same else eager(*inputs)
 
     return call
 

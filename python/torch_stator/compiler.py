@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import sys
 import time
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -20,9 +19,10 @@ import torch
 from . import _ffi
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
 from .freeze import FrozenWeights, can_freeze
-from .report import GraphReport
+from .report import GraphReport, publish
 from .runner import Runner, build_runner, engine_function
 from .settings import CompilationSettings
+from .stats import COMPILES, count
 
 
 @dataclasses.dataclass
@@ -33,6 +33,7 @@ class Compilation:
     runner: Runner
     engines: list[_ffi.Engine | None]  # of each part; None: torch
     report: dict[str, Any]  # src/compile/compile.h
+    text: str  # the report for people
     seconds: float  # from the FX graph to loaded engines
 
 
@@ -76,15 +77,16 @@ def compile_graph(
     )
     report = json.loads(compiled.report())
     engines = [compiled.load_engine(i) for i in range(len(report["parts"]))]
-    if settings.debug:
-        print(f"stator: {GraphReport.from_json(report)}", file=sys.stderr)
+    count(COMPILES)
+    text = compiled.report_text()
+    publish(GraphReport(report, text), settings)
     runner = build_runner(
         gm, report, [engine_function(engine) for engine in engines], list(constants.values())
     )
     frozen.bind([engine for engine in engines if engine is not None])
     if weights:
         runner.freeze(frozen, [placeholders.index(name) for name in weights])
-    return Compilation(gm, runner, engines, report, time.perf_counter() - start)
+    return Compilation(gm, runner, engines, report, text, time.perf_counter() - start)
 
 
 def _unique(names: Sequence[str], taken: Container[str]) -> list[str]:

@@ -1,12 +1,13 @@
 """torch_stator.explain: what of a model engines run, what torch runs, and why.
 
-In:  a model and inputs. Out: an Explanation, which prints as text.
+In:  a model and inputs. Out: an Explanation, which prints as text or as a page of HTML.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,26 @@ class Explanation:
         lines += [f"graph break: {text}" for text in self.graph_breaks]
         return "\n".join(lines)
 
+    def to_html(self) -> str:
+        """One self-contained page."""
+        parts = [f"<h1>Stator: {self.coverage:.1%} of the nodes in engines</h1>"]
+        for i, graph in enumerate(self.graphs):
+            parts += [f"<h2>Graph {i}</h2>", graph.to_html()]
+        parts.append(f"<h2>{len(self.graph_breaks)} graph break(s)</h2>")
+        parts += [f"<p>{html.escape(text)}</p>" for text in self.graph_breaks]
+        body = "\n".join(parts)
+        return (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Stator</title>'
+            f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+        )
+
+
+_STYLE = (
+    "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
+    "th,td{border:1px solid #ccc;padding:.3em .6em;text-align:left;vertical-align:top}"
+    "th{background:#eee}"
+)
+
 
 def explain(
     model: torch.nn.Module,
@@ -62,7 +83,7 @@ def explain(
     finally:
         backend.on_compilation.remove(compilations.append)
     return Explanation(
-        graphs=[GraphReport.from_json(compilation.report) for compilation in compilations],
+        graphs=[GraphReport(compilation.report, compilation.text) for compilation in compilations],
         graph_breaks=[_describe_break(reason) for reason in breaks],
     )
 

@@ -21,6 +21,7 @@ from . import _ffi
 from .errors import UnsupportedError
 from .export import memory_order
 from .freeze import FrozenWeights
+from .stats import counted
 
 # A step of a call: a function of the values in `inputs` (slots), whose results go to `outputs`.
 Step = tuple[Callable[..., Any], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -158,7 +159,7 @@ class _Builder:
             if name in needed and name not in self.slots:
                 outputs.setdefault(name, node)
         graph.output(tuple(copies[node] for node in outputs.values()))
-        function = GraphModule(self.gm, graph)
+        function = counted(GraphModule(self.gm, graph))
         reads = tuple(self.slots[self.name_of(node)] for node in inputs)
         for name, node in outputs.items():
             base = _find_base(node, inputs)

@@ -124,8 +124,8 @@ class CompilationSettings:
     use_fast_partitioner: bool = _option(
         True,
         checks.boolean,
-        "True: cut the graph by a linear sweep; False: by merging convex regions",
-        "both values cut by levels, which gives the fewest segments in linear time",
+        "True: cut the graph by one linear sweep, which gives the fewest engines; False: then move "
+        "operators between engines, so that fewer are too small",
     )
     enable_experimental_decompositions: bool = _option(
         False,
@@ -282,6 +282,9 @@ class CompilationSettings:
             {
                 "min_block_size": int(min(self.min_block_size, 2**31 - 1)),
                 "torch_executed_ops": sorted(self.torch_executed_ops),
+                "use_fast_partitioner": self.use_fast_partitioner,
+                "dryrun": bool(self.dryrun),
+                "settings": {name: str(value) for name, value in self.to_dict().items()},
                 "pass_through_build_failures": self.pass_through_build_failures,
                 "optimization_level": level,
                 "timing_cache": timings,

@@ -7,6 +7,7 @@
 // several Python threads may run one Engine at once, each with a Context of its own.
 
 #include <algorithm>
+#include <atomic>
 #include <climits>
 #include <numeric>
 
@@ -73,6 +74,12 @@ ffi::Tensor AllocateLike(const TensorRef& output) {
                            ffi::ShapeView(output.strides.data(), rank));
 }
 
+// What all engines of the process did, for torch_stator.stats.
+struct Counters {
+  std::atomic<int64_t> engine_calls = 0, refits = 0;
+};
+Counters counters;
+
 class EngineObj : public ffi::Object {
  public:
   explicit EngineObj(std::shared_ptr<Engine> engine) : pool_(std::move(engine)) {}
@@ -86,7 +93,8 @@ class EngineObj : public ffi::Object {
       Fail(ErrorKind::kInvalidArgument, "the engine takes {} inputs, but got {}", num_inputs,
            args.size());
     }
-    if (check_weights) pool_.engine().RefitIfChanged();
+    counters.engine_calls.fetch_add(1, std::memory_order_relaxed);
+    if (check_weights) RefitIfChanged();
     std::vector<TensorRef> inputs(num_inputs);
     for (size_t i = 0; i < num_inputs; ++i) {
       std::optional<DLTensor*> tensor = args[i].try_cast<DLTensor*>();
@@ -106,6 +114,16 @@ class EngineObj : public ffi::Object {
     context->Run(inputs, pointers);
     if (outputs.size() == 1) return outputs[0];
     return outputs;
+  }
+
+  void Refit() {
+    pool_.engine().Refit();
+    counters.refits.fetch_add(1, std::memory_order_relaxed);
+  }
+  bool RefitIfChanged() {
+    bool changed = pool_.engine().RefitIfChanged();
+    if (changed) counters.refits.fetch_add(1, std::memory_order_relaxed);
+    return changed;
   }
 
   Engine& engine() { return pool_.engine(); }
@@ -245,9 +263,9 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            [](EngineRef self, const ffi::String& name, const ffi::Tensor& tensor) {
              Guard([&] { self->engine().SetWeight(View(name), MakeConstant(tensor, View(name))); });
            })
-      .def("refit", [](EngineRef self) { Guard([&] { self->engine().Refit(); }); })
+      .def("refit", [](EngineRef self) { Guard([&] { self->Refit(); }); })
       .def("refit_if_changed",
-           [](EngineRef self) { return Guard([&] { return self->engine().RefitIfChanged(); }); })
+           [](EngineRef self) { return Guard([&] { return self->RefitIfChanged(); }); })
       .def("num_refits", [](EngineRef self) { return self->engine().num_refits(); })
       .def("derived_bytes", [](EngineRef self) { return self->engine().derived_bytes(); })
       .def("weight_names",
@@ -291,6 +309,10 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("stator.load_plan_file", Guarded(LoadPlanFile))
       .def("stator.compile_text", Guarded(CompileText))
       .def("stator.evaluate_text", Guarded(EvaluateText))
+      .def("stator.counters",
+           [] {
+             return ffi::Array<int64_t>{counters.engine_calls, counters.refits};
+           })
       .def("stator.op_table", [] { return ffi::String(OpTableToJson()); });
 }
 

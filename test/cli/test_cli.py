@@ -1,5 +1,6 @@
 """From a .pt2 archive to outputs without Python, compared with eager; and clear errors."""
 
+import json
 import subprocess
 import zipfile
 
@@ -139,14 +140,19 @@ def test_summary_inspect_and_bench(stator, plan, tmp_path):
 
 def test_archive_report(stator, plan, tmp_path):
     report = stator("inspect", plan.with_name("model.pt2")).stdout
-    assert "fallbacks 0" in report
+    assert "left to torch: nothing" in report
+    assert "100.0 % coverage" in report
 
     class Sorts(nn.Module):
         def forward(self, x):
             return x.sort()[0] * 2
 
     export(Sorts(), {"x": torch.randn(4)}, tmp_path / "sorts.pt2")
-    assert "aten.sort" in stator("inspect", tmp_path / "sorts.pt2").stdout
+    report = stator("inspect", tmp_path / "sorts.pt2").stdout
+    assert "aten.sort" in report
+    assert "test_cli.py:" in report
+    data = json.loads(stator("inspect", tmp_path / "sorts.pt2", "--json").stdout)
+    assert [segment["kind"] for segment in data["segments"]] == ["torch", "engine"]
     error = stator("compile", tmp_path / "sorts.pt2", status=1).stderr
     assert "Unsupported" in error
     assert "sort" in error

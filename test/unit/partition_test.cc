@@ -78,7 +78,7 @@ graph @main(%x: f32[4]) {
   EXPECT_THAT(Names(graph, result.segments[1]), ElementsAre("exp", "mul"));
 }
 
-TEST(Partition, JoinsLevelsThatNothingParts) {
+TEST(Partition, JoinsStagesThatNothingParts) {
   Graph graph = ParseGraph(R"(
 graph @main(%x: f32[4]) {
   %0 = torch(%x) {reason = "no converter", target = "aten.sort.default"} : f32[4]   // sort · m.py:1
@@ -104,55 +104,141 @@ TEST(Partition, ExtractsWhatASegmentReads) {
   EXPECT_THAT(last.outputs, ElementsAre(graph.outputs()[0]));
 }
 
-// Every node in just one segment; a segment reads only what earlier segments made; engines below
-// min_block_size do not exist; the same input gives the same result.
+TEST(Partition, MakesOneEngineOfPathsThatStartWithEitherKind) {
+  Graph graph = ParseGraph(R"(
+graph @main(%x: f32[4]) {
+  %0 = torch(%x) {reason = "no converter", target = "aten.sort.default"} : f32[4]   // sort · m.py:1
+  %1 = exp(%0) : f32[4]   // exp · m.py:2
+  %2 = sin(%x) : f32[4]   // sin · m.py:3
+  %3 = torch(%2) {reason = "no converter", target = "aten.sort.default"} : f32[4]   // last · m.py:4
+  return %1, %3
+})");
+  Partitioning result = PartitionGraph(graph, {});
+  ASSERT_EQ(result.segments.size(), 3u);
+  EXPECT_THAT(Names(graph, result.segments[1]), ElementsAre("exp", "sin"));
+}
+
+TEST(Partition, LetsNodesOfASmallSegmentWaitForALaterEngine) {
+  Graph graph = ParseGraph(R"(
+graph @main(%x: f32[4]) {
+  %0 = sin(%x) : f32[4]   // first · m.py:1
+  %1 = torch(%0) {reason = "no converter", target = "aten.sort.default"} : f32[4]   // sort · m.py:2
+  %2 = exp(%x) : f32[4]   // waits · m.py:3
+  %3 = mul(%1, %2) : f32[4]   // mul · m.py:4
+  %4 = neg(%3) : f32[4]   // neg · m.py:5
+  return %4
+})");
+  PartitionOptions options{.min_block_size = 3};
+  EXPECT_EQ(PartitionGraph(graph, options).fallbacks.size(), 5u);  // 2 and 2 are too few
+  options.use_fast_partitioner = false;
+  Partitioning result = PartitionGraph(graph, options);
+  ASSERT_EQ(result.segments.size(), 2u);
+  EXPECT_THAT(Names(graph, result.segments[0]), ElementsAre("first", "sort"));
+  EXPECT_THAT(Names(graph, result.segments[1]), ElementsAre("waits", "mul", "neg"));
+}
+
+TEST(Partition, LeavesSegmentsOfViewsAloneToTorch) {
+  Graph graph = ParseGraph(R"(
+graph @main(%x: f32[4, 2]) {
+  %0 = permute(%x) {perm = [1, 0]} : f32[2, 4]   // permute · m.py:1
+  %1 = torch(%0) {reason = "no converter", target = "aten.sort.default"} : f32[2, 4] // sort · m.py:2
+  return %1
+})");
+  Partitioning result = PartitionGraph(graph, {});
+  ASSERT_EQ(result.segments.size(), 1u);
+  EXPECT_THAT(result.fallbacks[0].reason, HasSubstr("views alone"));
+  EXPECT_TRUE(result.fallbacks[0].supported);
+  EXPECT_FALSE(result.fallbacks[1].supported);
+}
+
+// `second` depends on nothing, and would run before `first`, which waits for an engine.
+TEST(Partition, KeepsTheOrderOfRandomNumbers) {
+  Graph graph = ParseGraph(R"(
+graph @main(%x: f32[4]) {
+  %0 = exp(%x) : f32[4]   // exp · m.py:1
+  %1 = torch(%0) {reason = "no converter", target = "aten.rand_like.default"} : f32[4] // first · m:2
+  %2 = torch(%x) {reason = "no converter", target = "aten.rand_like.default"} : f32[4] // second · m:3
+  %3 = torch(%x) {reason = "no converter", target = "aten.sort.default"} : f32[4] // sort · m:4
+  return %1, %2, %3
+})");
+  Partitioning result = PartitionGraph(graph, {});
+  ASSERT_EQ(result.segments.size(), 3u);
+  EXPECT_THAT(Names(graph, result.segments[0]), ElementsAre("sort"));
+  EXPECT_THAT(Names(graph, result.segments[2]), ElementsAre("first", "second"));
+}
+
+// Nodes of one or two inputs, of which a quarter are torch's and half of those draw random numbers.
+Graph MakeRandomGraph(std::mt19937& rng) {
+  Graph graph;
+  std::vector<ValueId> values = {graph.AddInput("x", {.dims = {2}}),
+                                 graph.AddWeight("w", {.dims = {2}})};
+  int num_nodes = static_cast<int>(rng() % 30) + 1;
+  for (int i = 0; i < num_nodes; ++i) {
+    ValueId a = values[rng() % values.size()], b = values[rng() % values.size()];
+    Origin origin{.name = "n" + std::to_string(i)};
+    std::string target = rng() % 2 == 0 ? "aten.sort" : "aten.rand_like";
+    NodeId id = rng() % 4 == 0 ? graph.AddNodeWithTypes(
+                                     GetOp("torch"), {a, b},
+                                     {{"target", target}, {"reason", std::string("unknown")}},
+                                     {{.dims = {2}}}, origin)
+                               : graph.AddNode(GetOp("add"), {a, b}, {}, origin);
+    values.push_back(graph.node(id).outputs[0]);
+  }
+  graph.SetOutputs({values.back()});
+  return graph;
+}
+
+// Every node in just one segment; a segment reads only what earlier segments made (so it is convex,
+// and segments are acyclic); engines below min_block_size do not exist; random numbers are drawn in
+// order; the same input gives the same result. Returns the number of nodes in engines.
+int CheckPartitioning(const Graph& graph, const PartitionOptions& options) {
+  Partitioning result = PartitionGraph(graph, options);
+  std::vector<int> segment_of(graph.num_node_slots(), -1);
+  std::vector<bool> ready(graph.num_values(), false);
+  for (ValueId id : graph.inputs()) ready[id.index] = true;
+  for (ValueId id : graph.constants()) ready[id.index] = true;
+  int in_engines = 0, last_random = -1;
+  for (size_t s = 0; s < result.segments.size(); ++s) {
+    const Segment& segment = result.segments[s];
+    if (segment.engine) {
+      EXPECT_GE(segment.num_ops, options.min_block_size);
+      in_engines += segment.num_ops;
+    }
+    for (NodeId id : segment.nodes) {
+      const Node& node = graph.node(id);
+      EXPECT_EQ(segment_of[id.index], -1);
+      segment_of[id.index] = static_cast<int>(s);
+      EXPECT_FALSE(segment.engine && node.op->Is(kOpaque));
+      for (ValueId input : node.inputs) EXPECT_TRUE(ready[input.index]) << PrintGraph(graph);
+      for (ValueId output : node.outputs) ready[output.index] = true;
+      if (node.op->Is(kOpaque) && node.attrs.GetString("target") == "aten.rand_like") {
+        EXPECT_LT(last_random, id.index);
+        last_random = id.index;
+      }
+    }
+    VerifyGraph(ExtractSegment(graph, segment).graph);
+  }
+  for (NodeId id : graph.nodes()) EXPECT_GE(segment_of[id.index], 0);
+  Partitioning again = PartitionGraph(graph, options);
+  EXPECT_EQ(again.segments.size(), result.segments.size());
+  for (size_t s = 0; s < again.segments.size(); ++s) {
+    EXPECT_EQ(again.segments[s].nodes, result.segments[s].nodes);
+  }
+  return in_engines;
+}
+
 TEST(Partition, HoldsItsInvariantsOnRandomGraphs) {
   std::mt19937 rng(3);
-  for (int round = 0; round < 300; ++round) {
-    Graph graph;
-    std::vector<ValueId> values = {graph.AddInput("x", {.dims = {2}}),
-                                   graph.AddWeight("w", {.dims = {2}})};
-    int num_nodes = static_cast<int>(rng() % 30) + 1;
-    for (int i = 0; i < num_nodes; ++i) {
-      ValueId a = values[rng() % values.size()], b = values[rng() % values.size()];
-      Origin origin{.name = "n" + std::to_string(i)};
-      NodeId id = rng() % 4 == 0 ? graph.AddNodeWithTypes(GetOp("torch"), {a, b},
-                                                          {{"target", std::string("aten.foo")},
-                                                           {"reason", std::string("unknown")}},
-                                                          {{.dims = {2}}}, origin)
-                                 : graph.AddNode(GetOp("add"), {a, b}, {}, origin);
-      values.push_back(graph.node(id).outputs[0]);
-    }
-    graph.SetOutputs({values.back()});
-    PartitionOptions options{.min_block_size = static_cast<int>(rng() % 4)};
-    Partitioning result = PartitionGraph(graph, options);
-
-    std::vector<int> segment_of(graph.num_node_slots(), -1);
-    std::vector<bool> ready(graph.num_values(), false);
-    ready[values[0].index] = ready[values[1].index] = true;
-    for (size_t s = 0; s < result.segments.size(); ++s) {
-      const Segment& segment = result.segments[s];
-      if (segment.engine) {
-        ASSERT_GE(segment.num_ops, options.min_block_size);
-      }
-      for (NodeId id : segment.nodes) {
-        ASSERT_EQ(segment_of[id.index], -1);
-        segment_of[id.index] = static_cast<int>(s);
-        ASSERT_FALSE(segment.engine && graph.node(id).op->Is(kOpaque));
-        for (ValueId input : graph.node(id).inputs) {
-          ASSERT_TRUE(ready[input.index]) << PrintGraph(graph);
-        }
-        for (ValueId output : graph.node(id).outputs) ready[output.index] = true;
-      }
-      VerifyGraph(ExtractSegment(graph, segment).graph);
-    }
-    for (NodeId id : graph.nodes()) ASSERT_GE(segment_of[id.index], 0);
-    Partitioning again = PartitionGraph(graph, options);
-    ASSERT_EQ(again.segments.size(), result.segments.size());
-    for (size_t s = 0; s < again.segments.size(); ++s) {
-      ASSERT_EQ(again.segments[s].nodes, result.segments[s].nodes);
-    }
+  int fast = 0, global = 0;
+  for (int round = 0; round < 500; ++round) {
+    Graph graph = MakeRandomGraph(rng);
+    PartitionOptions options{.min_block_size = static_cast<int>(rng() % 6)};
+    fast += CheckPartitioning(graph, options);
+    options.use_fast_partitioner = false;
+    global += CheckPartitioning(graph, options);
+    ASSERT_FALSE(HasFailure()) << "round " << round << "\n" << PrintGraph(graph);
   }
+  EXPECT_GT(global, fast);
 }
 
 }  // namespace
