@@ -100,7 +100,7 @@ class Program:
 
     @property
     def report(self) -> dict[str, Any]:
-        """Parts, fallbacks and times, as ReportToJson (src/compile/compile.h) documents them."""
+        """What became of the graph, as ModuleToJson (src/compile/compile.h) documents it."""
         return self._compilation.report if self._compilation else {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -201,6 +201,8 @@ class Program:
                 f"{len(fallbacks)} node(s) run in torch, which a file cannot carry; the first is "
                 f"{first['op']} at {first['location']}: {first['reason']}"
             )
+        if None in engines:
+            raise UnsupportedError("a dry run built no engines to save: compile without `dryrun`")
         document = {
             "version": FORMAT_VERSION,
             "inputs": [dataclasses.asdict(spec) for spec in self._inputs],

@@ -22,7 +22,7 @@ from .freeze import FrozenWeights, can_freeze
 from .report import GraphReport, publish
 from .runner import Runner, build_runner, engine_function
 from .settings import CompilationSettings
-from .stats import COMPILES, count
+from .stats import count_compilation
 
 
 @dataclasses.dataclass
@@ -77,7 +77,7 @@ def compile_graph(
     )
     report = json.loads(compiled.report())
     engines = [compiled.load_engine(i) for i in range(len(report["parts"]))]
-    count(COMPILES)
+    count_compilation(report)
     text = compiled.report_text()
     publish(GraphReport(report, text), settings)
     runner = build_runner(

@@ -83,6 +83,18 @@ def count(name: str, detail: str | None = None) -> None:
             _miss_reasons[detail] += 1
 
 
+def count_compilation(report: dict[str, Any]) -> None:
+    """Counts a compiled graph and what the engine cache had of it (ModuleToJson,
+    src/compile/compile.h)."""
+    count(COMPILES)
+    for part in report["parts"]:
+        found, _, reason = part["cache"].partition(": ")
+        if found == "hit":
+            count(CACHE_HITS)
+        elif found == "miss":
+            count(CACHE_MISSES, reason)
+
+
 def counted(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, of which each call counts as one in eager PyTorch."""
 

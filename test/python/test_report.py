@@ -164,6 +164,26 @@ def test_fallbacks_and_refits_are_counted():
     assert stats.fallback_calls == 2
 
 
+def test_cache_hits_and_misses_are_counted(tmp_path):
+    model, x = nn.Linear(6, 3), torch.randn(2, 6)
+    torch_stator.reset_stats()
+    for _ in range(2):
+        torch._dynamo.reset()
+        call(model, x, cache_dir=tmp_path / "engines")
+    stats = torch_stator.stats()
+    assert (stats.compiles, stats.cache_misses, stats.cache_hits) == (2, 1, 1)
+    assert sum(stats.cache_miss_reasons.values()) == 1
+
+
+def test_a_dry_run_cannot_be_saved(tmp_path, capfd):
+    program = torch_stator.compile(
+        nn.Linear(6, 3).eval(), (torch.randn(2, 6),), min_block_size=1, dryrun=True
+    )
+    with pytest.raises(torch_stator.UnsupportedError, match="dry run"):
+        program.save(tmp_path / "model.stator")
+    assert "coverage" in capfd.readouterr().out
+
+
 def test_counting_from_threads_loses_nothing():
     torch_stator.reset_stats()
 
