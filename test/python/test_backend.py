@@ -387,4 +387,4 @@ def test_errors_of_the_compiler_are_python_exceptions():
 
 def test_debug_tells_what_became_of_the_graph(run, capsys):
     run(nn.ReLU(), torch.randn(3), debug=True)
-    assert "1 of 1 nodes in engines" in capsys.readouterr().err
+    assert "1 op in 1 engine" in capsys.readouterr().err
