@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/told_symbol.h"
 #include "ir/op_def.h"
 
 namespace stator {
@@ -239,6 +240,42 @@ class Partitioner {
   std::vector<bool> views_only_;  // by stage: none of them computes
 };
 
+// The symbols that the sizes of a segment's values and its attributes depend on.
+std::set<std::string> CollectSymbols(const Graph& graph, const Segment& segment) {
+  std::set<std::string> symbols;
+  auto collect = [&](const Dims& dims) {
+    for (const Dim& dim : dims) dim.CollectSymbols(symbols);
+  };
+  for (NodeId id : segment.nodes) {
+    const Node& node = graph.node(id);
+    for (ValueId input : node.inputs) {
+      if (input.valid()) collect(graph.type(input).dims);
+    }
+    for (ValueId output : node.outputs) collect(graph.type(output).dims);
+    for (const auto& [name, attr] : node.attrs) {
+      if (const Dim* dim = std::get_if<Dim>(&attr)) collect({*dim});
+      if (const Dims* dims = std::get_if<Dims>(&attr)) collect(*dims);
+    }
+  }
+  return symbols;
+}
+
+// Adds inputs of the graph to `inputs` that tell the symbols which those do not.
+void AddTellers(const Graph& graph, std::set<std::string> symbols, std::vector<ValueId>& inputs) {
+  auto tells = [&](ValueId input) {
+    bool any = false;
+    for (const Dim& dim : graph.type(input).dims) {
+      std::optional<std::string> symbol = FindToldSymbol(dim);
+      if (symbol && symbols.erase(*symbol) > 0) any = true;
+    }
+    return any;
+  };
+  for (ValueId input : inputs) tells(input);
+  for (ValueId input : graph.inputs()) {
+    if (tells(input)) inputs.push_back(input);
+  }
+}
+
 }  // namespace
 
 Partitioning PartitionGraph(const Graph& graph, const PartitionOptions& options) {
@@ -266,6 +303,7 @@ Boundary FindBoundary(const Graph& graph, const Segment& segment) {
       result.inputs.push_back(input);
     }
   }
+  AddTellers(graph, CollectSymbols(graph, segment), result.inputs);
   for (ValueId output : graph.outputs()) needed[output.index] = true;
   for (NodeId id : graph.nodes()) {
     if (in_segment[id.index]) continue;
@@ -285,7 +323,10 @@ ExtractedSegment ExtractSegment(const Graph& graph, const Segment& segment) {
   Boundary boundary = FindBoundary(graph, segment);
   ExtractedSegment result;
   result.graph.name = graph.name;
-  result.graph.symbols = graph.symbols;
+  std::set<std::string> symbols = CollectSymbols(graph, segment);
+  for (const SymbolRange& symbol : graph.symbols) {
+    if (symbols.contains(symbol.name)) result.graph.symbols.push_back(symbol);
+  }
   std::vector<ValueId> map(graph.num_values());
   for (ValueId input : boundary.inputs) {
     const Value& value = graph.value(input);

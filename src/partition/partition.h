@@ -64,8 +64,9 @@ struct Partitioning {
 // alone is left to torch as well, which makes views without a copy.
 Partitioning PartitionGraph(const Graph& graph, const PartitionOptions& options);
 
-// The values that a segment takes from outside, constants excepted, in order of first use; and
-// those it makes that a node outside or the graph's caller reads, in order.
+// The values that a segment takes from outside, constants excepted, in order of first use; after
+// them, inputs of the graph that are read for their sizes alone, where these depend on symbols that
+// the others do not tell. And the values it makes that a node outside or the graph's caller reads.
 struct Boundary {
   std::vector<ValueId> inputs, outputs;
 };
