@@ -15,6 +15,7 @@ void AddRun(CLI::App& app);
 void AddBench(CLI::App& app);
 void AddInspect(CLI::App& app);
 void AddReduce(CLI::App& app);
+void AddCache(CLI::App& app);
 void AddTables(CLI::App& app);  // ops, passes, knobs
 
 }  // namespace stator

@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   stator::AddBench(app);
   stator::AddOpt(app);
   stator::AddReduce(app);
+  stator::AddCache(app);
   stator::AddTables(app);
   try {
     app.parse(argc, argv);
