@@ -144,7 +144,7 @@ _SCALARS = {bool: "bool", int: "int", float: "float", str: "string"}
 
 def _plain_argument(serializer: Any, arg: Any) -> schema.Argument | None:
     """The usual arguments, spelled as torch does; None for others. torch's own way imports Inductor
-    first, to tell its buffers apart: 27 MB, 0.3 s."""
+    first, to tell its buffers apart: 0.5 s on a busy machine."""
 
     def is_tensor(value: Any) -> bool:
         return (
