@@ -35,6 +35,35 @@ from .runner import Runner, with_allocator
 from .settings import CompilationSettings
 
 FORMAT_VERSION = 1
+_MAX_SIZE = 2**40  # of a dynamic dim without bound, as the compiler takes it
+
+
+Symbols = dict[str, int]  # the values of symbols in one call
+
+
+@dataclasses.dataclass(frozen=True)
+class DynamicSize:
+    """A size that may differ from call to call: scale * symbol + offset."""
+
+    symbol: str
+    min: int
+    max: int
+    scale: int = 1
+    offset: int = 0
+
+    def bind(self, size: int, symbols: Symbols) -> bool:
+        """Whether `size` fits the range and the symbol's value, which is set when it is new."""
+        value, rest = divmod(size - self.offset, self.scale)
+        if rest or not self.min <= value <= self.max:
+            return False
+        return symbols.setdefault(self.symbol, value) == value
+
+    def __str__(self) -> str:
+        scaled = self.symbol if self.scale == 1 else f"{self.scale}*{self.symbol}"
+        return f"{scaled} + {self.offset}" if self.offset else scaled
+
+
+Size = int | DynamicSize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,25 +73,43 @@ class Input:
     name: str
     kind: str  # "user": the caller's next input; "state": the model's; "constant": fixed at tracing
     dtype: str = ""  # "float32"; tensors only
-    dims: tuple[int, ...] = ()
+    dims: tuple[Size, ...] = ()
     value: Any = None  # of a constant
 
-    def check(self, given: Any) -> None:
+    def check(self, given: Any, symbols: Symbols) -> None:
+        """`symbols`: those of the inputs before it; receives those of this one."""
         if self.kind == "constant":
             if given != self.value:
                 self._reject(f"{self.value!r}, fixed at compilation", repr(given))
             return
         if not isinstance(given, torch.Tensor):
-            self._reject(f"a tensor {self.dtype}{list(self.dims)}", type(given).__name__)
+            self._reject(f"a tensor {self._describe()}", type(given).__name__)
         if given.device.type != "cpu":
             self._reject("a tensor on cpu", f"one on {given.device}")
         if given.is_neg():  # DLPack would drop the bit
             self._reject(
                 "a tensor that holds its values", "a lazily negated one: call resolve_neg()"
             )
-        if given.shape != self.dims or given.dtype is not getattr(torch, self.dtype):
+        if given.dtype is not getattr(torch, self.dtype) or not self._fits(given.shape, symbols):
             found = f"{_dtype_name(given.dtype)}{list(given.shape)}"
-            self._reject(f"{self.dtype}{list(self.dims)}", found)
+            known = "".join(f"; {name} is {value}" for name, value in symbols.items())
+            self._reject(self._describe(), found + known)
+
+    def _fits(self, shape: torch.Size, symbols: Symbols) -> bool:
+        if shape == self.dims:
+            return True
+        return len(shape) == len(self.dims) and all(
+            size == dim if isinstance(dim, int) else dim.bind(size, symbols)
+            for size, dim in zip(shape, self.dims, strict=True)
+        )
+
+    def _describe(self) -> str:
+        text = f"{self.dtype}[{', '.join(map(str, self.dims))}]"
+        dynamic = {dim.symbol: dim for dim in self.dims if isinstance(dim, DynamicSize)}
+        if not dynamic:
+            return text
+        ranges = [f"{dim.symbol} in [{dim.min}, {dim.max}]" for dim in dynamic.values()]
+        return f"{text} with {', '.join(ranges)}"
 
     def _reject(self, expected: str, found: str) -> None:
         raise InvalidArgumentError(f"input `{self.name}`: expected {expected}, found {found}")
@@ -139,12 +186,13 @@ class Program:
     def _arguments(self, given: Sequence[Any]) -> list[Any]:
         users, state = iter(given), iter(self._state)
         values = []
+        symbols: Symbols = {}
         for spec in self._inputs:
             if spec.kind == "state":
                 values.append(next(state)())
             else:
                 value = next(users)
-                spec.check(value)
+                spec.check(value, symbols)
                 values.append(value)
         return values
 
@@ -228,13 +276,19 @@ def compile(  # noqa: A001
     model: torch.nn.Module,
     example_inputs: Sequence[Any],
     kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
     **options: Any,
 ) -> Program:
     """Compiles a model for the shapes of `example_inputs` (and `kwargs`, the model's keyword
-    inputs). `options` are the fields of CompilationSettings."""
+    inputs), but for the sizes that `dynamic_shapes` gives a `torch.export.Dim`, as torch.export
+    takes it: one program serves their whole range. `options` are the fields of
+    CompilationSettings."""
     settings = CompilationSettings.from_options(options)
     with torch.no_grad():
-        exported = torch.export.export(model, tuple(example_inputs), dict(kwargs or {}))
+        exported = torch.export.export(
+            model, tuple(example_inputs), dict(kwargs or {}), dynamic_shapes=dynamic_shapes
+        )
         exported = exported.run_decompositions({})
     signature = exported.graph_signature
     gm = exported.graph_module
@@ -245,14 +299,14 @@ def compile(  # noqa: A001
     state: list[Callable[[], Any]] = []
     weights: dict[str, tuple[str, torch.Tensor]] = {}
     for node, spec in zip(placeholders, signature.input_specs, strict=True):
-        inputs.append(_make_input(node, spec))
+        inputs.append(_make_input(node, spec, exported.range_constraints))
         if inputs[-1].kind == "state":
             get = _find_tensor(model, exported, spec)
             state.append(get)
             if settings.freeze_weights and node.name not in mutated:
                 weights[node.name] = (spec.target, get())
     try:
-        compilation = compile_graph(gm, weights, settings)
+        compilation = compile_graph(gm, weights, settings, exported.range_constraints)
     except TrainingError as error:
         raise InvalidArgumentError(f"the model cannot be compiled: {error}") from None
     return Program(
@@ -289,7 +343,10 @@ def _read(archive: zipfile.ZipFile) -> Program:
             f"the program has format version {document['version']}, and this is version "
             f"{FORMAT_VERSION}: save it again with the torch_stator that loads it"
         )
-    inputs = [Input(**{**spec, "dims": tuple(spec["dims"])}) for spec in document["inputs"]]
+    inputs = [
+        Input(**{**spec, "dims": tuple(map(_read_size, spec["dims"]))})
+        for spec in document["inputs"]
+    ]
     names = set(archive.namelist())
     state: list[Callable[[], Any]] = []
     for i, spec in enumerate(inputs):
@@ -310,19 +367,38 @@ def _read(archive: zipfile.ZipFile) -> Program:
     )
 
 
+def _read_size(document: int | dict[str, Any]) -> Size:
+    return document if isinstance(document, int) else DynamicSize(**document)
+
+
 def _function(engine: _ffi.Engine) -> Callable[..., Any]:
     function = engine.function(False)
     return function if engine.input_names() else with_allocator(function)
 
 
-def _make_input(node: torch.fx.Node, spec: Any) -> Input:
+def _make_input(node: torch.fx.Node, spec: Any, ranges: Mapping[Any, Any]) -> Input:
     if isinstance(spec.arg, ConstantArgument):
         return Input(node.name, "constant", value=spec.arg.value)
     if not isinstance(spec.arg, TensorArgument):
         raise UnsupportedError(f"input `{node.name}` is a {type(spec.arg).__name__}")
     value = node.meta["val"]
     kind = "user" if spec.kind is InputKind.USER_INPUT else "state"
-    return Input(node.name, kind, _dtype_name(value.dtype), tuple(value.shape))
+    dims = tuple(_make_size(size, node.name, ranges) for size in value.shape)
+    return Input(node.name, kind, _dtype_name(value.dtype), dims)
+
+
+def _make_size(size: int | torch.SymInt, name: str, ranges: Mapping[Any, Any]) -> Size:
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    symbols = sorted(expression.free_symbols, key=str)
+    polynomial = expression.as_poly(*symbols)
+    if len(symbols) != 1 or polynomial is None or polynomial.degree() != 1:
+        raise UnsupportedError(f"input `{name}` has the size {expression}: not linear in one size")
+    scale, offset = map(int, polynomial.all_coeffs())
+    bounds = ranges[symbols[0]]
+    low, high = max(int(bounds.lower), 0), min(bounds.upper, _MAX_SIZE)
+    return DynamicSize(str(symbols[0]), low, int(high), scale, offset)
 
 
 def _find_tensor(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._dynamo.exc import RestartAnalysis
 from torch._functorch.aot_autograd import aot_module_simplified
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -51,6 +52,8 @@ def stator(
         return _compile_inference(gm, example_inputs, settings)
     except TrainingError as error:
         reason = str(error)
+    except RestartAnalysis:  # dynamo's own: it traces again, with numbers as constants
+        raise
     except Exception as error:
         if settings.pass_through_build_failures:
             raise
@@ -67,18 +70,12 @@ def _find_reason_for_eager(example_inputs: Sequence[Any]) -> str | None:
             "an input or parameter requires gradients; call the model under torch.no_grad() or "
             "torch.inference_mode() to use engines"
         )
-    if len(tensors) < len(example_inputs) or any(_is_dynamic(tensor) for tensor in tensors):
-        return "it has dynamic sizes; compile with dynamic=False to use engines"
     for tensor in tensors:
         if tensor.device.type != "cpu":
             return f"it has a tensor on {tensor.device}, and engines run on cpu"
         if tensor.is_neg():  # DLPack would drop the bit; dynamo guards on it
             return "an input is a lazily negated tensor; call resolve_neg() on it to use engines"
     return None
-
-
-def _is_dynamic(tensor: torch.Tensor) -> bool:
-    return any(isinstance(size, torch.SymInt) for size in tensor.shape)
 
 
 def _compile_inference(

@@ -45,9 +45,11 @@ def compile_graph(
     gm: torch.fx.GraphModule,
     weights: Mapping[str, tuple[str, torch.Tensor]],
     settings: CompilationSettings,
+    ranges: Mapping[Any, Any] | None = None,
 ) -> Compilation:
     """Compiles `gm`, changing it. `weights`: by placeholder, a weight's own name and its tensor;
-    the tensors are the user's, who may change them at any time."""
+    the tensors are the user's, who may change them at any time. `ranges` as export_graph takes
+    them."""
     _refuse_training(gm)
     start = time.perf_counter()
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
@@ -70,7 +72,7 @@ def compile_graph(
     known += [Weight(placeholder, placeholder) for placeholder in constants]
     contents = [*frozen.contents(), *(t.detach().contiguous() for t in constants.values())]
     compiled = _ffi.compile(
-        export_graph(gm, known),
+        export_graph(gm, known, ranges),
         [weight.placeholder for weight in known],
         contents,
         settings.to_json(),

@@ -16,9 +16,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import sympy
 import torch
 from torch._export.serde import schema
 from torch._export.serde import serialize as serde
+from torch.utils._sympy.value_ranges import ValueRanges
 
 _TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
 _FRAME = re.compile(r'^ *File "(?P<file>.+?)", line ', re.MULTILINE)
@@ -32,9 +34,14 @@ class Weight:
     name: str  # its name in the module, "layer1.0.conv1.weight"
 
 
-def export_graph(gm: torch.fx.GraphModule, weights: Iterable[Weight]) -> str:
+def export_graph(
+    gm: torch.fx.GraphModule,
+    weights: Iterable[Weight],
+    ranges: Mapping[sympy.Symbol, ValueRanges] | None = None,
+) -> str:
     """The graph in the export schema. Every output is a user output: what a graph does to its
-    inputs is written back by the caller."""
+    inputs is written back by the caller. `ranges`: of the symbolic sizes; None: what torch found
+    while it traced."""
     weight_names = {weight.placeholder: weight.name for weight in weights}
     serializer = serde.GraphModuleSerializer(None, [])  # type: ignore[arg-type]
     torch_way = serializer.serialize_input
@@ -65,14 +72,21 @@ def export_graph(gm: torch.fx.GraphModule, weights: Iterable[Weight]) -> str:
     program = {
         "graph_module": {"graph": graph, "signature": signature, "module_call_graph": []},
         "opset_version": {"aten": torch._C._get_max_operator_version()},
-        "range_constraints": {},
+        "range_constraints": _range_constraints(_traced_ranges(gm) if ranges is None else ranges),
         "schema_version": {
             "major": serde.SCHEMA_VERSION[0],
             "minor": serde.SCHEMA_VERSION[1],
         },
         "torch_version": torch.__version__,
     }
-    return json.dumps(program, cls=serde.EnumEncoder)
+    return json.dumps(program, cls=_Encoder)
+
+
+class _Encoder(serde.EnumEncoder):
+    """Hints of sizes may be sympy's integers."""
+
+    def default(self, obj: Any) -> Any:
+        return int(obj) if isinstance(obj, sympy.Integer) else super().default(obj)
 
 
 def lift_constants(gm: torch.fx.GraphModule) -> dict[str, torch.Tensor]:
@@ -134,6 +148,24 @@ def user_location(stack_trace: str) -> str:
     return stack_trace
 
 
+def _traced_ranges(gm: torch.fx.GraphModule) -> Mapping[sympy.Symbol, ValueRanges]:
+    for node in gm.graph.nodes:
+        value = node.meta.get("val")
+        sizes = value.shape if isinstance(value, torch.Tensor) else (value,)
+        for size in sizes:
+            if isinstance(size, torch.SymInt):
+                return size.node.shape_env.var_to_range
+    return {}
+
+
+def _range_constraints(
+    ranges: Mapping[sympy.Symbol, ValueRanges],
+) -> dict[str, dict[str, int | None]]:
+    sizes = {symbol: bounds for symbol, bounds in ranges.items() if symbol.is_integer}
+    serialized = serde.serialize_range_constraints(sizes)
+    return {name: dataclasses.asdict(bounds) for name, bounds in serialized.items()}
+
+
 def _metadata(node: torch.fx.Node) -> dict[str, str]:
     trace = node.meta.get("stack_trace")
     return {"stack_trace": user_location(trace)} if trace else {}
@@ -183,7 +215,7 @@ def _serialize_call(serializer: Any, node: torch.fx.Node) -> None:
 
 
 def _opaque_call(serializer: Any, node: torch.fx.Node) -> schema.Node:
-    """A call of which only the tensors that go in and come out are told."""
+    """A call of which only the tensors that go in, and what comes out, are told."""
 
     def tensor_argument(name: str, value: torch.Tensor) -> schema.Argument:
         return schema.Argument.create(as_tensor=serializer.serialize_tensor_output(name, value))
@@ -198,11 +230,14 @@ def _opaque_call(serializer: Any, node: torch.fx.Node) -> schema.Node:
         if isinstance(used.meta.get("val"), torch.Tensor)
     ]
     results = [node, *(user for user in node.users if _is_getitem(user))]
-    outputs = [
-        tensor_argument(result.name, result.meta["val"])
-        for result in results
-        if isinstance(result.meta.get("val"), torch.Tensor)
-    ]
+    outputs = []
+    for result in results:
+        value = result.meta.get("val")
+        if isinstance(value, torch.Tensor):
+            outputs.append(tensor_argument(result.name, value))
+        elif isinstance(value, torch.SymInt):
+            size = serializer.serialize_sym_int_output(result.name, value)
+            outputs.append(schema.Argument.create(as_sym_int=size))
     target = (
         node.target if isinstance(node.target, str) else serializer.serialize_operator(node.target)
     )

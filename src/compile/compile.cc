@@ -19,19 +19,55 @@
 #include "fuse/fuse.h"
 #include "ir/op_def.h"
 #include "ir/print.h"
+#include "ops/evaluate.h"
+#include "partition/segment_symbols.h"
 #include "passes/pipeline.h"
 #include "select/select.h"
 
 namespace stator {
 namespace {
 
+// A value for each symbol: its hint, or a guess.
+SymbolValues MakeHints(const Graph& graph, const CompileOptions& options) {
+  constexpr int64_t kTypicalSize = 32;
+  SymbolValues hints;
+  for (const SymbolRange& symbol : graph.symbols) {
+    auto it = options.hints.find(symbol.name);
+    int64_t value = it != options.hints.end() ? it->second : kTypicalSize;
+    hints[symbol.name] = std::clamp(value, symbol.min, symbol.max);
+  }
+  return hints;
+}
+
+// The site at these sizes; `kernel` takes the place of its kernel.
+void ResolveSite(KernelSite& site, Node& kernel, const SymbolValues& symbols) {
+  auto body = std::make_shared<Graph>(*kernel.body);
+  ResolveSymbols(*body, symbols);
+  kernel.body = std::move(body);
+  site.kernel = &kernel;
+  for (auto* tensors : {&site.inputs, &site.outputs}) {
+    for (PlanTensor& tensor : *tensors) {
+      tensor.offset = tensor.offset.Eval(symbols);
+      for (Dims* dims : {&tensor.dims, &tensor.strides}) {
+        for (Dim& dim : *dims) dim = dim.Eval(symbols);
+      }
+    }
+  }
+}
+
+// `hints`: one value per symbol. A tactic is chosen for these sizes and serves all.
 std::vector<Tactic> SelectTactics(const Placement& placement, const TacticProvider& provider,
-                                  const SelectOptions& options) {
+                                  const SymbolValues& hints, const SelectOptions& options) {
   std::vector<Tactic> tactics;
   for (const auto* steps : {&placement.prologue, &placement.steps}) {
     for (const PlacedStep& step : *steps) {
       if (step.kernel == nullptr) continue;  // a copy
       KernelSite site{.kernel = step.kernel, .inputs = step.inputs, .outputs = step.outputs};
+      Node kernel;
+      if (!hints.empty()) {
+        kernel = *step.kernel;
+        ResolveSite(site, kernel, hints);
+      }
       tactics.push_back(SelectTactic(site, provider, options));
     }
   }
@@ -79,7 +115,7 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
 
   std::vector<Tactic> tactics;
   gate.Run("select", [&] {
-    tactics = SelectTactics(placement, target,
+    tactics = SelectTactics(placement, target, MakeHints(kernels, options),
                             {.optimization_level = options.optimization_level, .cache = &cache});
   });
 
@@ -100,6 +136,7 @@ std::string DescribeContext(const CompileOptions& options) {
   std::string text = fmt::format("{}\nplan format {}\n{}\noptimization_level {}\nfuel {}\n",
                                  BuildName(), kPlanVersion, GetCpuTactics().key(),
                                  options.optimization_level, GetKnob("STATOR_FUEL"));
+  for (const auto& [symbol, size] : options.hints) text += fmt::format("{} = {}\n", symbol, size);
   for (const auto& [name, value] : options.settings) {
     if (!kElsewhere.contains(name)) text += fmt::format("{} {}\n", name, value);
   }
@@ -158,7 +195,9 @@ void ReportFailedBuild(const Graph& graph, const Segment& segment, const Partiti
 
 }  // namespace
 
-CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& options) {
+CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& given) {
+  CompileOptions options = given;
+  options.hints.insert(imported.hints.begin(), imported.hints.end());
   CompiledModule module;
   StageGate gate(module.report.stages);
   TimingCache cache(options.timing_cache);
@@ -180,6 +219,7 @@ CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& opti
     if (segment.engine && !options.dryrun) {
       try {
         ExtractedSegment extracted = ExtractSegment(graph, segment);
+        AddSymbols(graph, extracted);
         BuildEngine(std::move(extracted.graph), options, engines, cache, gate, part);
         for (ValueId id : extracted.inputs) part.inputs.push_back(NameOf(graph, id));
         for (ValueId id : extracted.outputs) part.outputs.push_back(NameOf(graph, id));

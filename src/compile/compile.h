@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "base/dim.h"
 #include "compile/report.h"
 #include "import/import.h"
 #include "ir/graph.h"
@@ -32,6 +33,8 @@ struct CompileOptions {
   std::string cache_folder;    // of engines (compile/engine_cache.h); empty: none
   bool dryrun = false;         // build nothing: parts say what would be an engine, without a plan
   std::map<std::string, std::string> settings;  // what the user chose, for the report
+  // The sizes to choose tactics at, by symbol; the imported graph's own, or a guess, for others.
+  SymbolValues hints;
   // The first stage to run: "passes"; or "fuse" or "emit", for a graph that the ones before made.
   std::string start_at = "passes";
 };

@@ -16,6 +16,7 @@
 #include "import/functionalize.h"
 #include "import/importer.h"
 #include "import/schema/metadata.h"
+#include "import/schema/sympy.h"
 #include "import/schema/target.h"
 #include "import/sizes.h"
 #include "ir/op_def.h"
@@ -485,7 +486,11 @@ class Importer {
       auto range = program_.ranges.find(symbol);
       schema::RangeConstraint bounds =
           range == program_.ranges.end() ? schema::RangeConstraint{} : range->second;
-      graph_.symbols.push_back({.name = symbol, .min = bounds.min, .max = bounds.max});
+      if (auto it = program_.hints.find(symbol); it != program_.hints.end()) {
+        result_.hints[symbol] = std::clamp(it->second, bounds.min, bounds.max);
+      }
+      graph_.symbols.push_back(
+          {.name = symbol, .min = bounds.min, .max = std::min(bounds.max, kMaxSize)});
     }
   }
 

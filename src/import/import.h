@@ -75,6 +75,7 @@ struct ImportedGraph {
   std::vector<ImportedNode> nodes;
   std::map<std::string, ValueId, std::less<>> values;  // every FX name of a tensor
   std::map<std::string, Dim, std::less<>> sizes;       // every FX name of a sym_int
+  SymbolValues hints;  // the symbols' values in the example that torch traced, where it says
 };
 
 // `json` is the whole document ({"graph_module": ..., "schema_version": ...}). Weights without an

@@ -128,6 +128,19 @@ Attrs ResolveAttrs(const Attrs& attrs, const SymbolValues& symbols) {
   return resolved;
 }
 
+void ResolveSymbols(Graph& graph, const SymbolValues& symbols) {
+  for (int i = 0; i < graph.num_values(); ++i) {
+    Value& value = graph.mutable_value(ValueId{i});
+    std::vector<int64_t> dims = EvalDims(value.type.dims, symbols);
+    value.type.dims = Dims(dims.begin(), dims.end());
+  }
+  for (NodeId id : graph.nodes()) {
+    Node& node = graph.mutable_node(id);
+    node.attrs = ResolveAttrs(node.attrs, symbols);
+  }
+  graph.symbols.clear();
+}
+
 std::vector<HostTensor> EvaluateNode(const Graph& graph, const Node& node,
                                      std::span<const TensorRef> inputs,
                                      const SymbolValues& symbols) {

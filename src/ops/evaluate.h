@@ -21,6 +21,9 @@ SymbolValues BindSymbols(const Graph& graph, std::span<const TensorRef> inputs);
 // The attributes with every symbolic size replaced by its value.
 Attrs ResolveAttrs(const Attrs& attrs, const SymbolValues& symbols);
 
+// The graph with every symbol replaced by its value.
+void ResolveSymbols(Graph& graph, const SymbolValues& symbols);
+
 // Runs one node, its body if it has one. `inputs` are the node's, null data for an absent one.
 // Raises Unsupported for a node that is left to torch.
 std::vector<HostTensor> EvaluateNode(const Graph& graph, const Node& node,

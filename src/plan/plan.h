@@ -105,8 +105,8 @@ struct Plan {
 };
 
 // Raises CorruptFile, naming the field, unless every invariant above holds. Sizes over symbols are
-// checked at both ends of the symbols' ranges; the runtime checks them again for the values it
-// meets.
+// checked at the lower ends of the symbols' ranges and at a larger value; the runtime checks them
+// again for the values it meets.
 void CheckPlan(const Plan& plan);
 // Raises CorruptFile unless, under these symbol values, sizes are in [0, 2^48] and every tensor
 // lies inside its storage. Needs the other invariants of CheckPlan.

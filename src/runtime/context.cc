@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/told_symbol.h"
 #include "runtime/engine_state.h"
 
 namespace stator {
@@ -36,14 +37,14 @@ std::string DescribePort(const Plan& plan, const PlanPort& port) {
 }
 
 const SymbolRange* FindSymbol(const Plan& plan, const Dim& dim) {
-  if (dim.is_static()) return nullptr;
+  std::optional<std::string> name = FindToldSymbol(dim);
   for (const SymbolRange& symbol : plan.symbols) {
-    if (dim == Dim::Symbol(symbol.name)) return &symbol;
+    if (name == symbol.name) return &symbol;
   }
   return nullptr;
 }
 
-// Takes the values of the symbols from the dims that are a symbol, and checks all others.
+// Takes the values of the symbols from the dims that tell one, and checks all others.
 SymbolValues BindInputs(const Plan& plan, std::span<const TensorRef> inputs) {
   SymbolValues symbols;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -54,10 +55,10 @@ SymbolValues BindInputs(const Plan& plan, std::span<const TensorRef> inputs) {
     for (size_t d = 0; d < port.dims.size(); ++d) {
       const SymbolRange* symbol = FindSymbol(plan, port.dims[d]);
       if (symbol == nullptr) continue;
-      int64_t size = inputs[i].dims[d];
-      if (size < symbol->min || size > symbol->max) BadInput(plan, i, inputs[i], "");
-      auto [it, inserted] = symbols.emplace(symbol->name, size);
-      if (!inserted && it->second != size) {
+      std::optional<int64_t> value = SolveSymbol(port.dims[d], inputs[i].dims[d]);
+      if (!value || *value < symbol->min || *value > symbol->max) BadInput(plan, i, inputs[i], "");
+      auto [it, inserted] = symbols.emplace(symbol->name, *value);
+      if (!inserted && it->second != *value) {
         BadInput(plan, i, inputs[i],
                  fmt::format("; {} is {} by an input before it", symbol->name, it->second));
       }

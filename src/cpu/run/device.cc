@@ -154,20 +154,6 @@ std::unique_ptr<PreparedStep> PrepareAnyhow(const StepSite& site) {
   }
 }
 
-// The graph with every symbol replaced by its value.
-void ResolveSymbols(Graph& graph, const SymbolValues& symbols) {
-  for (int i = 0; i < graph.num_values(); ++i) {
-    Value& value = graph.mutable_value(ValueId{i});
-    std::vector<int64_t> dims = EvalDims(value.type.dims, symbols);
-    value.type.dims = Dims(dims.begin(), dims.end());
-  }
-  for (NodeId id : graph.nodes()) {
-    Node& node = graph.mutable_node(id);
-    node.attrs = ResolveAttrs(node.attrs, symbols);
-  }
-  graph.symbols.clear();
-}
-
 class Loader {
  public:
   Loader(const BoundPlan& bound, std::span<const Step> steps) : bound_(bound), steps_(steps) {

@@ -32,6 +32,10 @@ SymInt ParseSymInt(const JsonRef& json) {
     } else {
       size.unknown = text;
     }
+    JsonRef hint = value.Find("hint");
+    if (!hint.is_null() && hint.GetUnion().first == "as_int") {
+      size.hint = hint.GetUnion().second.GetInt();
+    }
   } else {
     json.Corrupt("unknown kind of size `{}`", kind);
   }
@@ -348,6 +352,20 @@ TensorMeta ParseTensorMeta(const Json& document, const std::string& place) {
   return meta;
 }
 
+// From the sizes that are a symbol alone.
+static void CollectHints(Program& program) {
+  auto add = [&](const SymInt& size) {
+    std::set<std::string> symbols;
+    size.dim.CollectSymbols(symbols);
+    bool is_symbol = symbols.size() == 1 && size.dim == Dim::Symbol(*symbols.begin());
+    if (is_symbol && size.hint) program.hints.emplace(*symbols.begin(), *size.hint);
+  };
+  for (const auto& [name, size] : program.graph.sizes) add(size);
+  for (const auto& [name, meta] : program.graph.tensors) {
+    for (const SymInt& size : meta.sizes) add(size);
+  }
+}
+
 Program ParseProgram(std::string_view text) {
   Json document = ParseJson(text, "exported program");
   JsonRef json(document, "exported program");
@@ -387,6 +405,7 @@ Program ParseProgram(std::string_view text) {
     if (constraint.min > constraint.max) range.Corrupt("an empty range");
     program.ranges[name] = constraint;
   });
+  CollectHints(program);
   return program;
 }
 

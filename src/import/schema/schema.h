@@ -24,7 +24,8 @@ namespace stator::schema {
 // A size: a Dim, or sympy text that Dim cannot express.
 struct SymInt {
   Dim dim;
-  std::string unknown;  // the text, when `dim` says nothing
+  std::string unknown;          // the text, when `dim` says nothing
+  std::optional<int64_t> hint;  // its value in the example that torch traced
 };
 
 struct TensorMeta {
@@ -129,6 +130,7 @@ struct Program {
   std::vector<InputSpec> inputs;
   std::vector<OutputSpec> outputs;
   std::map<std::string, RangeConstraint> ranges;
+  SymbolValues hints;  // of symbols, in the example that torch traced
 };
 
 Program ParseProgram(std::string_view json);

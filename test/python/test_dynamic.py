@@ -1,0 +1,188 @@
+"""Dynamic sizes: one engine for a range of sizes, right at each, and compiled as often as said."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import check
+from torch import nn
+from torch.export import Dim
+from torch_stator import InvalidArgumentError, load
+from torch_stator import compile as compile_ahead
+
+OPTIONS = {"optimization_level": 0, "min_block_size": 1}
+
+
+class ConvNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = F.relu(self.bn(self.conv1(x)))
+        x = F.max_pool2d(F.hardswish(self.conv2(x)) + x, 2)
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Block(nn.Module):
+    """A transformer's block, its sizes taken from the input."""
+
+    def __init__(self, width=16, heads=2):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.mlp = nn.Sequential(nn.Linear(width, 32), nn.GELU(), nn.Linear(32, width))
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        y = self.norm(x)
+        q, k, v = (
+            layer(y).view(batch, length, self.heads, -1).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(batch, length, width))
+        return x + self.mlp(x)
+
+
+class TorchInTheMiddle(nn.Module):
+    """A sort, which torch runs, of a tensor that carries no size alone; then sizes again."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        flat = self.fc(x).relu().reshape(batch * length, width)
+        flat = flat.sort(dim=-1).values * 2
+        return flat.reshape(batch, length, width).softmax(1) + length, batch * length
+
+
+def run_sizes(model, make_inputs, sizes, **options):
+    compiled = torch.compile(model, backend="stator", options=OPTIONS, **options)
+    with torch.no_grad():
+        for size in sizes:
+            check(compiled, model, *make_inputs(*size))
+
+
+def whole(compilation):
+    report = compilation.report
+    return report["num_nodes_in_engines"] == report["num_nodes"] > 0
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4)).eval()
+
+
+def test_a_second_size_makes_one_dynamic_engine(compilations):
+    run_sizes(mlp(), lambda n: [torch.randn(n, 16)], [(4,), (7,), (129,), (2,), (1,), (7,), (1,)])
+    assert len(compilations) == 3  # 4; then a range from 2; then 1, which dynamo tells apart
+    assert all(map(whole, compilations))
+
+
+def test_dynamic_from_the_start(compilations):
+    run_sizes(mlp(), lambda n: [torch.randn(n, 16)], [(4,), (7,), (301,), (2,)], dynamic=True)
+    assert len(compilations) == 1
+
+
+def test_mark_dynamic(compilations):
+    model = mlp()
+    compiled = torch.compile(model, backend="stator", options=OPTIONS)
+    with torch.no_grad():
+        for rows in (8, 2, 31, 64):
+            x = torch.randn(rows, 16)
+            torch._dynamo.mark_dynamic(x, 0, min=2, max=64)
+            torch.testing.assert_close(compiled(x), model(x))
+        assert len(compilations) == 1
+        assert whole(compilations[0])
+        assert "s" in compilations[0].engines[0].plan_text().partition("in [2, 64]")[0]
+        check(compiled, model, torch.randn(65, 16))  # dynamo compiles anew
+        assert len(compilations) == 2
+
+
+@pytest.mark.parametrize("size", [(2, 9, 7), (4, 16, 18), (5, 33, 20)])
+def test_convolutions(compilations, size):
+    sizes = [size, (7, 21, 12), (2, 40, 31)]
+    run_sizes(ConvNet().eval(), lambda n, h, w: [torch.randn(n, 3, h, w)], sizes, dynamic=True)
+    assert len(compilations) == 1
+    assert whole(compilations[0])
+
+
+def test_attention(compilations):
+    sizes = [(2, 7), (3, 64), (5, 2), (2, 33)]
+    run_sizes(Block().eval(), lambda n, t: [torch.randn(n, t, 16)], sizes, dynamic=True)
+    assert len(compilations) == 1
+    assert whole(compilations[0])
+
+
+def test_torch_runs_a_part(compilations):
+    sizes = [(2, 7), (3, 8), (5, 2)]
+    model = TorchInTheMiddle().eval()
+    run_sizes(model, lambda n, t: [torch.randn(n, t, 6)], sizes, dynamic=True)
+    assert len(compilations) == 1
+    report = compilations[0].report
+    assert [part["kind"] for part in report["parts"]] == ["engine", "torch", "engine"]
+    assert [fallback["op"] for fallback in report["fallbacks"]] == ["aten.sort.default"]
+
+
+def test_a_dynamic_number(compilations):
+    class Model(nn.Module):
+        def forward(self, x, n):
+            return (x.exp() * n).sum(-1)
+
+    run_sizes(Model(), lambda n: [torch.randn(n, 4), n - 20], [(5,), (6,), (9,)], dynamic=True)
+
+
+def test_a_size_that_is_a_sum(compilations):
+    class Model(nn.Module):
+        def forward(self, x, y):
+            z = torch.cat([x, y], 1)
+            return z.softmax(1), z.flatten().exp(), torch.arange(z.shape[1]) * 2
+
+    def make(a, b):
+        return [torch.randn(2, a, 3), torch.randn(2, b, 3)]
+
+    run_sizes(Model(), make, [(4, 5), (7, 2), (3, 3)], dynamic=True)
+
+
+# ---- ahead of time
+
+
+def test_ahead_of_time(tmp_path):
+    model = Block().eval()
+    shapes = ({0: Dim("batch", min=1, max=8), 1: Dim("length", min=1, max=50)},)
+    program = compile_ahead(model, (torch.randn(2, 12, 16),), dynamic_shapes=shapes, **OPTIONS)
+    program.save(tmp_path / "block.stator")
+    for callee in (program, load(tmp_path / "block.stator")):
+        with torch.no_grad():
+            for batch, length in ((2, 12), (1, 1), (8, 50), (3, 1), (1, 37)):
+                x = torch.randn(batch, length, 16)
+                torch.testing.assert_close(callee(x), model(x))
+        out_of_range = pytest.raises(
+            InvalidArgumentError, match=r"in \[1, 8\].* found float32\[9, 12, 16\]"
+        )
+        with torch.no_grad(), out_of_range:
+            callee(torch.randn(9, 12, 16))
+
+
+def test_sizes_that_depend_on_each_other():
+    class Model(nn.Module):
+        def forward(self, x, y):
+            return x + y[::2], y.exp()
+
+    half = Dim("half", min=1, max=100)
+    program = compile_ahead(
+        Model(),
+        (torch.randn(3), torch.randn(6)),
+        dynamic_shapes=({0: half}, {0: 2 * half}),
+        **OPTIONS,
+    )
+    for n in (1, 3, 50):
+        inputs = torch.randn(n), torch.randn(2 * n)
+        torch.testing.assert_close(program(*inputs), Model()(*inputs))
+    with pytest.raises(InvalidArgumentError, match="input `y`: expected float32"):
+        program(torch.randn(3), torch.randn(5))
