@@ -187,6 +187,10 @@ CompileOptions ParseOptions(const std::string& text) {
   options.optimization_level = json.value("optimization_level", options.optimization_level);
   options.timing_cache = json.value("timing_cache", options.timing_cache);
   options.cache_folder = json.value("cache_folder", options.cache_folder);
+  options.num_avg_timing_iters = json.value("num_avg_timing_iters", options.num_avg_timing_iters);
+  options.narrowing.truncate_wide = json.value("truncate_long_and_double", false);
+  options.narrowing.precision = FindDType(json.value("precision", "f32")).value_or(DType::kFloat32);
+  options.reference_graphs = json.value("reference_graphs", options.reference_graphs);
   return options;
 }
 

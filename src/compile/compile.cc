@@ -98,7 +98,8 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
 
   if (first_stage <= StageIndex("passes")) {
     gate.Run(
-        "passes", [&] { RunPasses(graph, AllPasses()); }, [&] { return PrintGraph(graph); });
+        "passes", [&] { RunPasses(graph, AllPasses(options.narrowing)); },
+        [&] { return PrintGraph(graph); });
   }
   if (stop_after == "passes") return {.plan = nullptr, .text = PrintGraph(graph)};
 
@@ -116,7 +117,9 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
   std::vector<Tactic> tactics;
   gate.Run("select", [&] {
     tactics = SelectTactics(placement, target, MakeHints(kernels, options),
-                            {.optimization_level = options.optimization_level, .cache = &cache});
+                            {.optimization_level = options.optimization_level,
+                             .num_avg_timing_iters = options.num_avg_timing_iters,
+                             .cache = &cache});
   });
 
   auto plan = std::make_shared<Plan>();
@@ -220,6 +223,9 @@ CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& give
       try {
         ExtractedSegment extracted = ExtractSegment(graph, segment);
         AddSymbols(graph, extracted);
+        if (options.reference_graphs) {
+          part.reference = MakeReferenceGraph(extracted.graph, options.narrowing);
+        }
         BuildEngine(std::move(extracted.graph), options, engines, cache, gate, part);
         for (ValueId id : extracted.inputs) part.inputs.push_back(NameOf(graph, id));
         for (ValueId id : extracted.outputs) part.outputs.push_back(NameOf(graph, id));
@@ -285,6 +291,10 @@ std::string ModuleToJson(const CompiledModule& module) {
                              {"outputs", part.outputs},
                              {"nodes", part.nodes},
                              {"cache", part.cache}});
+    if (part.reference) {
+      json["parts"].back()["graph"] = part.reference->text;
+      json["parts"].back()["weights"] = part.reference->weights;
+    }
   }
   json["values"] = module.values;
   json["outputs"] = module.outputs;

@@ -10,11 +10,13 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "base/dim.h"
+#include "compile/reference_graph.h"
 #include "compile/report.h"
 #include "import/import.h"
 #include "ir/graph.h"
@@ -35,16 +37,20 @@ struct CompileOptions {
   std::map<std::string, std::string> settings;  // what the user chose, for the report
   // The sizes to choose tactics at, by symbol; the imported graph's own, or a guess, for others.
   SymbolValues hints;
+  int num_avg_timing_iters = 1;   // runs that each measured time averages
+  Narrowing narrowing;            // types to compute in, where they are not the graph's
+  bool reference_graphs = false;  // give each engine part its graph for the reference kernels
   // The first stage to run: "passes"; or "fuse" or "emit", for a graph that the ones before made.
   std::string start_at = "passes";
 };
 
 struct Part {
-  std::shared_ptr<const Plan> plan;  // null: torch runs the nodes
-  std::vector<std::string> inputs;   // engine: values that the plan's inputs take, in order
-  std::vector<std::string> outputs;  // engine: values that the plan's outputs make, in order
-  std::vector<std::string> nodes;    // FX names of the nodes this part covers, in order
-  std::string cache;                 // engine: "hit", "miss: <reason>" or "off: <reason>"
+  std::shared_ptr<const Plan> plan;         // null: torch runs the nodes
+  std::vector<std::string> inputs;          // engine: values that the plan's inputs take, in order
+  std::vector<std::string> outputs;         // engine: values that the plan's outputs make, in order
+  std::vector<std::string> nodes;           // FX names of the nodes this part covers, in order
+  std::string cache;                        // engine: "hit", "miss: <reason>" or "off: <reason>"
+  std::optional<ReferenceGraph> reference;  // engine, where asked for
 };
 
 struct CompiledModule {
