@@ -24,4 +24,4 @@ fi
 echo "installing the Python environment into .venv (about 4 GB with torch)"
 # The C++ part is built by CMake into build/, not by this install.
 $pip --constraint constraints.txt --config-settings wheel.cmake=false \
-  --config-settings editable.mode=inplace --editable '.[dev]'
+  --config-settings editable.mode=inplace --editable '.[dev]' --editable ./compat

@@ -23,13 +23,15 @@ from .errors import (
     VersionMismatchError,
 )
 from .explain import Explanation, explain
-from .settings import CompilationSettings
+from .refit import refit
+from .settings import CompilationSettings, EngineCapability
 from .stats import Stats, reset_stats, stats
 
 __all__ = [
     "CompilationSettings",
     "CorruptFileError",
     "DeviceError",
+    "EngineCapability",
     "Error",
     "Explanation",
     "FallbackWarning",
@@ -43,6 +45,7 @@ __all__ = [
     "compile",
     "explain",
     "load",
+    "refit",
     "reset_stats",
     "save",
     "stator",

@@ -284,12 +284,12 @@ def compile(  # noqa: A001
     inputs), but for the sizes that `dynamic_shapes` gives a `torch.export.Dim`, as torch.export
     takes it: one program serves their whole range. `options` are the fields of
     CompilationSettings."""
-    settings = CompilationSettings.from_options(options)
+    settings = CompilationSettings.from_options(options).ahead_of_time()
     with torch.no_grad():
         exported = torch.export.export(
             model, tuple(example_inputs), dict(kwargs or {}), dynamic_shapes=dynamic_shapes
         )
-        exported = exported.run_decompositions({})
+        exported = exported.run_decompositions(settings.decompositions())
     signature = exported.graph_signature
     gm = exported.graph_module
     placeholders = gm.graph.find_nodes(op="placeholder")
@@ -309,6 +309,8 @@ def compile(  # noqa: A001
         compilation = compile_graph(gm, weights, settings, exported.range_constraints)
     except TrainingError as error:
         raise InvalidArgumentError(f"the model cannot be compiled: {error}") from None
+    if settings.require_full_compilation:
+        _require_engines(compilation.report["fallbacks"])
     return Program(
         compilation.runner,
         inputs,
@@ -320,6 +322,18 @@ def compile(  # noqa: A001
         model,
         _find_ties(model),
     )
+
+
+def _require_engines(fallbacks: Sequence[Mapping[str, str]]) -> None:
+    if fallbacks:
+        lines = [
+            f"\n  {fallback['op']} at {fallback['location'] or fallback['node']}: "
+            f"{fallback['reason']}"
+            for fallback in fallbacks
+        ]
+        raise UnsupportedError(
+            f"require_full_compilation: engines cannot run {len(fallbacks)} node(s){''.join(lines)}"
+        )
 
 
 def save(program: Program, path: str | os.PathLike[str]) -> None:

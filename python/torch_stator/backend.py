@@ -38,13 +38,13 @@ def stator(
     **others: Any,
 ) -> Callable[..., Any]:
     """Compiles a graph for `torch.compile(model, backend="stator", options=...)`. The options are
-    the fields of CompilationSettings."""
+    the fields of CompilationSettings; `others` are more of them, as functools.partial gives."""
     if "mode" in others:
         raise InvalidArgumentError(
             f"mode={others['mode']!r} is for another backend: use options, such as "
             "optimization_level"
         )
-    settings = CompilationSettings.from_options(options)
+    settings = CompilationSettings.from_options({**others, **(options or {})})
     if reason := _find_reason_for_eager(example_inputs):
         warn_fallback(f"{_describe(gm)} runs in eager PyTorch: {reason}")
         return counted(gm.forward)
@@ -108,7 +108,11 @@ def _compile_inference(
         return compilation.runner
 
     compiled = aot_module_simplified(
-        gm, example_inputs, fw_compiler=compile_functional, inference_compiler=compile_functional
+        gm,
+        example_inputs,
+        fw_compiler=compile_functional,
+        inference_compiler=compile_functional,
+        decompositions=settings.decompositions(),
     )
     if merged:
         return _guard_aliases(gm, compiled, example_inputs, range(len(outer)))

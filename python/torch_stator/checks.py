@@ -67,9 +67,7 @@ def optional(check: Check) -> Check:
 
 def one_of(*choices: Any) -> Check:
     def check(value: Any) -> Any:
-        if not any(
-            value is choice or (type(value) is str and value == choice) for choice in choices
-        ):
+        if not any(value is choice for choice in choices):
             raise ValueError(f"one of {', '.join(map(repr, choices))}")
         return value
 

@@ -19,6 +19,7 @@ import torch
 from . import _ffi
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
 from .freeze import FrozenWeights, can_freeze
+from .reference import ReferenceEngine
 from .report import GraphReport, publish
 from .runner import Runner, build_runner, engine_function
 from .settings import CompilationSettings
@@ -31,8 +32,8 @@ class Compilation:
 
     gm: torch.fx.GraphModule
     runner: Runner
-    engines: list[_ffi.Engine | None]  # of each part; None: torch
-    report: dict[str, Any]  # src/compile/compile.h
+    engines: list[_ffi.Engine | ReferenceEngine | None]  # of each part; None: torch
+    report: dict[str, Any]  # src/compile/compile.h; "notes": CompilationSettings.notes()
     text: str  # the report for people
     seconds: float  # from the FX graph to loaded engines
 
@@ -78,9 +79,16 @@ def compile_graph(
         settings.to_json(),
     )
     report = json.loads(compiled.report())
+    report["notes"] = settings.notes()
     engines = [compiled.load_engine(i) for i in range(len(report["parts"]))]
+    if settings.use_python_runtime:
+        by_weight = {weight.name: content for weight, content in zip(known, contents, strict=True)}
+        engines = [
+            engine and ReferenceEngine(part, by_weight)
+            for engine, part in zip(engines, report["parts"], strict=True)
+        ]
     count_compilation(report)
-    text = compiled.report_text()
+    text = compiled.report_text() + "".join(f"note: {note}\n" for note in report["notes"])
     publish(GraphReport(report, text), settings)
     runner = build_runner(
         gm, report, [engine_function(engine) for engine in engines], list(constants.values())

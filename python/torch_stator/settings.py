@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._decomp import core_aten_decompositions
 
 from . import checks
 from .errors import InvalidArgumentError, UnsupportedError
@@ -206,12 +207,6 @@ class CompilationSettings:
         "parameters and buffers are constants of the engines, which see a change of them at the "
         "next call; False: they are inputs",
     )
-    dynamic_shapes: str = _option(
-        "auto",
-        checks.one_of("auto", "off"),
-        '"auto": one engine for a range of sizes where dynamo traced the graph so; "off": such '
-        "graphs run in torch",
-    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -265,6 +260,12 @@ class CompilationSettings:
             if field.metadata["no_effect"] and getattr(self, field.name) != field.default
         ]
 
+    def decompositions(self) -> dict[Any, Callable[..., Any]]:
+        """The decompositions that tracing applies."""
+        if self.enable_experimental_decompositions:
+            return core_aten_decompositions()
+        return {}
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data, for reports."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -289,8 +290,16 @@ class CompilationSettings:
                 "optimization_level": level,
                 "timing_cache": timings,
                 "cache_folder": str(self.cache_dir or "") if self.cache else "",
+                "num_avg_timing_iters": self.num_avg_timing_iters,
+                "precision": _DTYPE_NAMES[self.precision],
+                "truncate_long_and_double": self.truncate_long_and_double,
+                "reference_graphs": bool(self.use_python_runtime),
             }
         )
+
+
+# As the compiler names them; None leaves float32 as it is, too.
+_DTYPE_NAMES = {torch.float32: "f32", None: "f32", torch.half: "f16", torch.bfloat16: "bf16"}
 
 
 def _plain(value: Any) -> Any:

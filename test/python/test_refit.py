@@ -6,8 +6,10 @@ The number of refits says whether a change was seen; the result, whether it was 
 import numpy as np
 import pytest
 import torch
+import torch_stator
 from conftest import check
 from torch import nn
+from torch_stator import InvalidArgumentError
 
 
 class Net(nn.Module):
@@ -181,3 +183,43 @@ def test_two_modules_with_equal_names(run):
         module[0].weight.data = torch.randn(4, 4)
         with torch.no_grad():
             check(compiled, model, x)
+
+
+# ---- torch_stator.refit
+
+
+@pytest.mark.parametrize("as_module", [True, False])
+@pytest.mark.parametrize("ahead", [True, False])
+def test_refit_of_a_compiled_model(run, compilations, ahead, as_module):
+    model, other = Net().eval(), Net().eval()
+    x = torch.randn(2, 3, 8, 8)
+    compiled = torch_stator.compile(model, (x,)) if ahead else run(model, x)
+    torch_stator.refit(compiled, other if as_module else other.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), other(x))
+    assert len(compilations) == (0 if ahead else 1)
+
+
+def test_refit_of_an_engine(run, compilations):
+    model, other = Net().eval(), Net().eval()
+    x = torch.randn(2, 3, 8, 8)
+    run(model, x)
+    (engine,) = compilations[0].engines
+    torch_stator.refit(engine, other)
+    torch.testing.assert_close(engine.function(False)(x), other(x).detach())
+    with pytest.raises(InvalidArgumentError, match="no weight of the engine"):
+        torch_stator.refit(engine, {"fc.weigth": torch.ones(6, 8)})
+
+
+def test_refit_refuses_what_does_not_fit(run):
+    model = Net().eval()
+    compiled = run(model, torch.randn(2, 3, 8, 8))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(InvalidArgumentError, match="`fc.weigth`: did you mean `fc.weight`"):
+        torch_stator.refit(compiled, {"fc.bias": torch.ones(6), "fc.weigth": torch.ones(6, 8)})
+    with pytest.raises(InvalidArgumentError, match=r"expected the shape \[6, 8\], found \[8, 6\]"):
+        torch_stator.refit(compiled, {"fc.bias": torch.ones(6), "fc.weight": torch.ones(8, 6)})
+    with pytest.raises(InvalidArgumentError, match="found int"):
+        torch_stator.refit(3, {})
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), "changed before an error"
