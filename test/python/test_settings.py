@@ -92,7 +92,7 @@ def test_debug(run, model, capsys):
     assert not capsys.readouterr().err
     torch._dynamo.reset()
     run(model, torch.randn(5, 6), debug=True)
-    assert "select" in capsys.readouterr().err
+    assert "partition" in capsys.readouterr().err
 
 
 def test_min_block_size(run, compilations, model):
