@@ -1,6 +1,6 @@
 """Peak resident memory while compiling, over a bare `import torch`.
 
-Each model compiles in a process of its own: resident memory is taken after `import torch`, and its
+Each model compiles in a process of its own, with empty caches: resident memory is taken after `import torch`, and its
 peak from the built model to the end of its first call. The bound is 2.5 times the weights' size
 plus 300 MB; the model's own weights count.
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 MB = 1e6
@@ -61,8 +62,8 @@ def measure(name):
 
     module, inputs = load(name)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: proc(5)
-    with torch.inference_mode():
-        torch.compile(module, backend="stator")(**inputs)
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as cold:
+        torch.compile(module, backend="stator", options={"cache_dir": cold})(**inputs)
     peak = read_status("VmHWM")
     weights = sum(t.nbytes for t in [*module.parameters(), *module.buffers()])
     row = {

@@ -252,8 +252,9 @@ class Cpu final : public Device {
     if (data == nullptr) {
       Fail(ErrorKind::kOutOfMemory, "cannot allocate {} bytes of host memory", bytes);
     }
-    // Fewer page faults and TLB misses; a hint that may be refused.
-    if (huge) madvise(data, size, MADV_HUGEPAGE);
+    // Fewer page faults and TLB misses; a hint that may be refused. Not for the last, partial huge
+    // page: a few used bytes would make all of it resident.
+    if (huge) madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
     return static_cast<std::byte*>(data);
   }
 
