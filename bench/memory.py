@@ -1,8 +1,8 @@
 """Peak resident memory while compiling, over a bare `import torch`.
 
-Each model compiles in a process of its own, with empty caches: resident memory is taken after `import torch`, and its
-peak from the built model to the end of its first call. The bound is 2.5 times the weights' size
-plus 300 MB; the model's own weights count.
+Each model compiles in a process of its own, with empty caches: resident memory is taken after
+`import torch`, and its peak from the built model to the end of its first call. The bound is 2.5
+times the weights' size plus 300 MB; the model's own weights count.
 """
 
 import argparse
