@@ -47,7 +47,8 @@ enum PlanField {
   kArena,
   kTensor,
   kPrologue,
-  kStep
+  kStep,
+  kCode
 };
 enum SymbolField { kSymbolName = 1, kSymbolMin, kSymbolMax };
 enum PortField { kPortName = 1, kPortDType, kPortDim, kPortStride };
@@ -58,6 +59,7 @@ enum ConstantField {
   kConstantOffset,
   kConstantSize
 };
+enum CodeField { kCodeArch = 1, kCodeEntry, kCodeOffset, kCodeSize };
 enum BufferField { kBufferBytes = 1, kBufferFirstStep, kBufferLastStep };
 enum TensorField {
   kTensorStorage = 1,
@@ -163,10 +165,7 @@ class PlanWriter {
     });
     AddMessages(out, kLiteral, plan_.literals,
                 [this](WireWriter& message, const ConstantData& data) {
-                  if (data.bytes == nullptr && data.size > 0) {
-                    Fail(ErrorKind::kInvalidArgument,
-                         "a plan read from text lacks its long literals and cannot be saved");
-                  }
+                  RequireData(data, "long literals");
                   WriteData(message, data);
                 });
     AddMessages(out, kDerived, plan_.derived, WriteBuffer);
@@ -174,6 +173,12 @@ class PlanWriter {
     AddMessages(out, kTensor, plan_.tensors, WriteTensor);
     AddMessages(out, kPrologue, plan_.prologue, WriteStep);
     AddMessages(out, kStep, plan_.steps, WriteStep);
+    AddMessages(out, kCode, plan_.code, [this](WireWriter& message, const PlanCode& code) {
+      RequireData(code.binary, "code");
+      message.AddText(kCodeArch, code.arch);
+      message.AddText(kCodeEntry, code.entry);
+      WriteData(message, code.binary, kCodeOffset, kCodeSize);
+    });
     return Assemble(out.bytes());
   }
 
@@ -185,10 +190,17 @@ class PlanWriter {
     }
   }
 
-  void WriteData(WireWriter& out, const ConstantData& data) {
+  static void RequireData(const ConstantData& data, std::string_view what) {
+    if (data.bytes != nullptr || data.size == 0) return;
+    Fail(ErrorKind::kInvalidArgument, "a plan read from text lacks its {} and cannot be saved",
+         what);
+  }
+
+  void WriteData(WireWriter& out, const ConstantData& data, int offset_field = kConstantOffset,
+                 int size_field = kConstantSize) {
     if (data.bytes == nullptr) return;
-    out.AddInt(kConstantOffset, static_cast<int64_t>(data_size_));
-    out.AddInt(kConstantSize, static_cast<int64_t>(data.size));
+    out.AddInt(offset_field, static_cast<int64_t>(data_size_));
+    out.AddInt(size_field, static_cast<int64_t>(data.size));
     data_.push_back(&data);
     data_size_ = AlignUp(data_size_ + data.size);
   }
@@ -346,6 +358,7 @@ class PlanReader {
         case kTensor: plan.tensors.push_back(ReadTensor(in.Message())); break;
         case kPrologue: plan.prologue.push_back(ReadStep(in.Message())); break;
         case kStep: plan.steps.push_back(ReadStep(in.Message())); break;
+        case kCode: plan.code.push_back(ReadCode(in.Message())); break;
         default: in.BadField();
       }
     }
@@ -367,13 +380,34 @@ class PlanReader {
         default: in.BadField();
       }
     }
-    if (!offset) return weight;
-    if (*offset % kAlignment != 0 || *offset > data_.size() || size > data_.size() - *offset) {
-      in.Bad(fmt::format("constant data at {} of {} bytes, outside the {} bytes of data", *offset,
+    if (offset) weight.data = GetData(in, *offset, size);
+    return weight;
+  }
+
+  PlanCode ReadCode(WireReader in) {
+    PlanCode code;
+    std::optional<uint64_t> offset;
+    uint64_t size = 0;
+    while (in.Next()) {
+      switch (in.field()) {
+        case kCodeArch: code.arch = in.Text(); break;
+        case kCodeEntry: code.entry = in.Text(); break;
+        case kCodeOffset: offset = in.Int(0, INT64_MAX); break;
+        case kCodeSize: size = in.Int(0, INT64_MAX); break;
+        default: in.BadField();
+      }
+    }
+    if (!offset) in.Bad("code without its bytes");
+    code.binary = GetData(in, *offset, size);
+    return code;
+  }
+
+  ConstantData GetData(const WireReader& in, uint64_t offset, uint64_t size) const {
+    if (offset % kAlignment != 0 || offset > data_.size() || size > data_.size() - offset) {
+      in.Bad(fmt::format("constant data at {} of {} bytes, outside the {} bytes of data", offset,
                          size, data_.size()));
     }
-    weight.data = {.bytes = data_.data() + *offset, .size = size, .owner = owner_};
-    return weight;
+    return {.bytes = data_.data() + offset, .size = size, .owner = owner_};
   }
 
   std::span<const std::byte> data_;

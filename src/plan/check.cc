@@ -35,6 +35,11 @@ template <typename... Args>
        fmt::format(format, std::forward<Args>(args)...));
 }
 
+bool IsWord(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(),
+                                      [](unsigned char c) { return std::isalnum(c) || c == '_'; });
+}
+
 // ---- sizes under given symbol values
 
 class SizeChecker {
@@ -140,6 +145,7 @@ class PlanChecker {
       CheckDType(field, weight.dtype);
       if (weight.dims.size() > kMaxRank) Bad(field + ".dims", "rank is above {}", kMaxRank);
     }
+    for (size_t i = 0; i < plan_.code.size(); ++i) CheckCode(i);
     CheckBuffers("derived", plan_.derived);
     CheckBuffers("arena", plan_.arena);
     for (size_t i = 0; i < plan_.tensors.size(); ++i) CheckTensor(i);
@@ -213,6 +219,14 @@ class PlanChecker {
     }
   }
 
+  void CheckCode(size_t i) const {
+    const PlanCode& code = plan_.code[i];
+    std::string field = fmt::format("code[{}]", i);
+    if (!IsWord(code.arch)) Bad(field + ".arch", "`{}` is no name", code.arch);
+    if (!IsWord(code.entry)) Bad(field + ".entry", "`{}` is no name", code.entry);
+    if (code.binary.size == 0) Bad(field + ".binary", "is empty");
+  }
+
   int StorageSize(StorageKind storage) const {
     switch (storage) {
       case StorageKind::kInput: return static_cast<int>(plan_.inputs.size());
@@ -260,6 +274,7 @@ class PlanChecker {
         for (int tensor : step.outputs) CheckAlive(field + ".outputs", tensor, i);
       }
       for (const auto& [name, attr] : step.attrs) CheckAttr(field + ".attrs", name, attr);
+      CheckLaunch(field + ".attrs", step.attrs);
       if (step.kind == StepKind::kCopy) {
         CheckCopy(field, step);
       } else {
@@ -269,13 +284,32 @@ class PlanChecker {
   }
 
   void CheckAttr(const std::string& field, const std::string& name, const Attr& attr) const {
-    bool is_word = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-      return std::isalnum(c) || c == '_';
-    });
-    if (!is_word) Bad(field, "`{}` is no name", name);
+    if (!IsWord(name)) Bad(field, "`{}` is no name", name);
     if (const Dim* dim = std::get_if<Dim>(&attr)) CheckDim(field, *dim);
     if (const Dims* dims = std::get_if<Dims>(&attr)) {
       for (const Dim& dim : *dims) CheckDim(field, dim);
+    }
+  }
+
+  void CheckLaunch(const std::string& field, const Attrs& attrs) const {
+    constexpr int kMaxBlock = 1024, kMaxSmem = 1 << 20;
+    std::optional<StepLaunch> launch;
+    try {
+      launch = FindLaunch(attrs);
+    } catch (const Error& error) {
+      Bad(field, "{}", error.message());
+    }
+    if (!launch) return;
+    if (launch->code >= static_cast<int>(plan_.code.size())) {
+      Bad(field, "`code` is {}, outside code, which has {}", launch->code, plan_.code.size());
+    }
+    if (launch->grid.size() != 3) Bad(field, "`grid` has {} sizes, not 3", launch->grid.size());
+    if (launch->block == 0 || launch->block > kMaxBlock) {
+      Bad(field, "`block` is {}, expected 1 to {}", launch->block, kMaxBlock);
+    }
+    if (launch->smem > kMaxSmem) Bad(field, "`smem` is {}, above {}", launch->smem, kMaxSmem);
+    for (const std::string& symbol : launch->symbols) {
+      if (!symbols_.contains(symbol)) Bad(field, "symbol `{}` has no range", symbol);
     }
   }
 

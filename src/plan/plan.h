@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,13 @@ struct PlanWeight {
   ConstantData data;  // empty until bound; the file carries it when saved with weights
 };
 
+// A kernel compiled ahead for a device: one entry of a loadable binary.
+struct PlanCode {
+  std::string arch;   // what it was compiled for: "sm_90a"
+  std::string entry;  // the kernel's name in the binary
+  ConstantData binary;
+};
+
 struct PlanBuffer {
   Dim bytes = 0;
   int first_step = 0;  // arena only: steps [first_step, last_step] may touch it
@@ -93,16 +101,33 @@ struct PlanBuffer {
 
 struct Plan {
   std::string name = "main";
-  std::string target;  // "cpu"; the device engine that runs it
+  std::string target;  // the device engine that runs it, and for what: "cpu", "cuda sm_90a"
   std::vector<SymbolRange> symbols;
   std::vector<PlanPort> inputs, outputs;
   std::vector<PlanWeight> weights;
   std::vector<ConstantData> literals;
+  std::vector<PlanCode> code;
   std::vector<PlanBuffer> derived, arena;
   std::vector<PlanTensor> tensors;
   std::vector<Step> prologue;  // weights -> derived; run at load and at refit
   std::vector<Step> steps;     // run on each call
 };
+
+// How a step launches a kernel of Plan::code. Its parameters: a pointer to the first element of
+// each input that is present and of each output, then an int64 for each of `symbols`.
+struct StepLaunch {
+  int code = 0;   // position in Plan::code
+  Dims grid;      // blocks in x, y and z
+  int block = 0;  // threads of a block
+  int smem = 0;   // bytes of dynamic shared memory
+  std::vector<std::string> symbols;
+  bool pdl = false;  // programmatic dependent launch: the kernel itself waits for the one before
+};
+
+// The launch that the step's attributes `code`, `grid`, `block`, `smem`, `symbols` and `pdl` say;
+// none without the attribute `code`. Raises CorruptFile for one that is absent or of another kind.
+std::optional<StepLaunch> FindLaunch(const Attrs& attrs);
+void SetLaunch(Attrs& attrs, const StepLaunch& launch);
 
 // Raises CorruptFile, naming the field, unless every invariant above holds. Sizes over symbols are
 // checked at the lower ends of the symbols' ranges and at a larger value; the runtime checks them
@@ -126,11 +151,12 @@ std::vector<std::byte> PlanToBytes(const Plan& plan);
 // `bytes` must outlive the plan through `owner`. Raises CorruptFile or VersionMismatch.
 Plan PlanFromBytes(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
 
-// The text form, exact round trip but for weights' and literals' bytes over 64, which are shown by
-// size and hash only.
+// The text form, exact round trip but for the bytes of weights, literals and code over 64, which
+// are shown by size and hash only.
 std::string PlanToText(const Plan& plan);
 // Reads what PlanToText writes. Constants shown by size and hash come back without data, so a plan
-// with a long literal cannot be run from its text. Raises CorruptFile, naming the line.
+// with a long literal or with code cannot be run from its text. Raises CorruptFile, naming the
+// line.
 Plan PlanFromText(std::string_view text);
 
 }  // namespace stator

@@ -204,6 +204,8 @@ class PlanTextReader {
       plan_.weights.push_back(ReadWeight(Numbered(line, plan_.weights.size())));
     } else if (what == "literal") {
       plan_.literals.push_back(Numbered(line, plan_.literals.size()).Data());
+    } else if (what == "code") {
+      plan_.code.push_back(ReadCode(Numbered(line, plan_.code.size())));
     } else if (what == "derived") {
       plan_.derived.push_back(ReadBuffer(Numbered(line, plan_.derived.size())));
     } else if (what == "arena") {
@@ -255,6 +257,12 @@ class PlanTextReader {
     weight.dims = EvalDims(type.dims, {});
     weight.data = line.Data();
     return weight;
+  }
+
+  static PlanCode ReadCode(Line& line) {
+    PlanCode code{.arch = line.String(), .entry = line.String()};
+    code.binary = line.Data();
+    return code;
   }
 
   static PlanBuffer ReadBuffer(Line& line) {

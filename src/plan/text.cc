@@ -6,6 +6,7 @@
 //   output 0 = "y" f32[s0, 3] strides [3, 1]
 //   weight 0 = "fc.weight" f32[3] hex "0000803f0000803f0000803f"
 //   literal 0 = 4096 bytes hash "99aa06d3014798d86001c324468d497f"
+//   code 0 = "sm_90a" "relu_0" 4096 bytes hash "99aa06d3014798d86001c324468d497f"
 //   derived 0 = 12 bytes, steps 0 to 0
 //   arena 0 = 12*s0 bytes, steps 0 to 1
 //   tensor 0 = input 0 + 0 : f32[s0, 3] strides [3, 1]
@@ -60,6 +61,10 @@ std::string WeightToText(const PlanWeight& weight) {
                      LiteralToText(weight.data));
 }
 
+std::string CodeToText(const PlanCode& code) {
+  return fmt::format("{} {} {}", Quote(code.arch), Quote(code.entry), LiteralToText(code.binary));
+}
+
 std::string BufferToText(const PlanBuffer& buffer) {
   return fmt::format("{} bytes, steps {} to {}", buffer.bytes.ToString(), buffer.first_step,
                      buffer.last_step);
@@ -104,6 +109,7 @@ std::string PlanToText(const Plan& plan) {
   AppendItems(text, "output", plan.outputs, PortToText);
   AppendItems(text, "weight", plan.weights, WeightToText);
   AppendItems(text, "literal", plan.literals, LiteralToText);
+  AppendItems(text, "code", plan.code, CodeToText);
   AppendItems(text, "derived", plan.derived, BufferToText);
   AppendItems(text, "arena", plan.arena, BufferToText);
   AppendItems(text, "tensor", plan.tensors, TensorToText);

@@ -60,7 +60,8 @@ TEST(PlanBytes, UsesConstantsInPlace) {
   AlignedBytes file(PlanToBytes(MakeSamplePlan()));
   auto owner = std::make_shared<int>(0);
   Plan plan = PlanFromBytes(file.span(), owner);
-  for (const ConstantData* data : {&plan.weights[0].data, &plan.literals[0]}) {
+  for (const ConstantData* data :
+       {&plan.weights[0].data, &plan.literals[0], &plan.code[0].binary}) {
     EXPECT_GE(data->bytes, file.data);
     EXPECT_LT(data->bytes, file.data + file.size);
     EXPECT_EQ((data->bytes - file.data) % 64, 0);

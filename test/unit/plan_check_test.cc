@@ -103,6 +103,46 @@ TEST(CheckPlan, ChecksTheOrderOfSteps) {
               HasSubstr("steps[1].inputs: arena[0] lives"));
 }
 
+TEST(CheckPlan, ChecksCodeAndItsLaunches) {
+  EXPECT_THAT(Complaint([](Plan& p) { p.code.clear(); }), HasSubstr("`code` is 0, outside code"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.code[0].arch = "sm 90"; }), HasSubstr("code[0].arch"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.code[0].entry = ""; }), HasSubstr("code[0].entry"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.code[0].binary = {}; }), HasSubstr("code[0].binary"));
+  auto attr_of = [](std::string_view name, Attr attr) {
+    return Complaint([&](Plan& p) { p.steps[2].attrs.Set(name, attr); });
+  };
+  EXPECT_THAT(attr_of("code", true), HasSubstr("no attribute `code` of kind int"));
+  EXPECT_THAT(attr_of("code", Dim(-1)), HasSubstr("`code` is -1"));
+  EXPECT_THAT(attr_of("grid", Dims{1, 1}), HasSubstr("`grid` has 2 sizes"));
+  EXPECT_THAT(attr_of("grid", Dims{Dim::Symbol("s1"), 1, 1}), HasSubstr("`s1` has no range"));
+  EXPECT_THAT(attr_of("block", Dim(1025)), HasSubstr("`block` is 1025"));
+  EXPECT_THAT(attr_of("block", Dim::Symbol("s0")), HasSubstr("`block` is s0"));
+  EXPECT_THAT(attr_of("smem", Dim(1 << 21)), HasSubstr("`smem` is 2097152"));
+  EXPECT_THAT(attr_of("symbols", std::string("s0,s1")), HasSubstr("symbol `s1` has no range"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.steps[2].attrs.Erase("pdl"); }),
+              HasSubstr("no attribute `pdl` of kind bool"));
+}
+
+TEST(CheckPlan, ReadsTheLaunchThatWasSet) {
+  StepLaunch launch{.code = 3,
+                    .grid = {Dim::Symbol("s0"), 2, 1},
+                    .block = 64,
+                    .smem = 16,
+                    .symbols = {"s0", "s1"},
+                    .pdl = true};
+  Attrs attrs;
+  EXPECT_FALSE(FindLaunch(attrs));
+  SetLaunch(attrs, launch);
+  std::optional<StepLaunch> found = FindLaunch(attrs);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->code, 3);
+  EXPECT_EQ(found->grid, launch.grid);
+  EXPECT_EQ(found->block, 64);
+  EXPECT_EQ(found->smem, 16);
+  EXPECT_EQ(found->symbols, launch.symbols);
+  EXPECT_TRUE(found->pdl);
+}
+
 TEST(CheckPlan, ChecksBodies) {
   EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].body.clear(); }), HasSubstr("steps[0].body"));
   EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].body = "graph\n"; }), HasSubstr("steps[0].body"));

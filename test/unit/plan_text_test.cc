@@ -22,6 +22,18 @@ TEST(PlanText, ShowsLongConstantsByHash) {
   EXPECT_THROW(PlanToBytes(back), Error);
 }
 
+TEST(PlanText, ShowsCodeByHash) {
+  Plan plan = MakeSamplePlan();
+  plan.code[0].binary = MakeConstantData(std::vector<std::byte>(100));
+  std::string text = PlanToText(plan);
+  EXPECT_NE(text.find("code 0 = \"sm_90a\" \"add_3\" 100 bytes hash \""), std::string::npos)
+      << text;
+  Plan back = PlanFromText(text);
+  EXPECT_EQ(back.code[0].binary.size, 100u);
+  EXPECT_EQ(back.code[0].binary.bytes, nullptr);
+  EXPECT_THROW(PlanToBytes(back), Error);
+}
+
 TEST(PlanText, NamesTheLineAtFault) {
   std::string text(kSamplePlan);
   text.replace(text.find("arena 1 ="), 9, "arena 7 =");
@@ -30,7 +42,7 @@ TEST(PlanText, NamesTheLineAtFault) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kCorruptFile);
-    EXPECT_NE(error.message().find("line 9"), std::string::npos) << error.message();
+    EXPECT_NE(error.message().find("line 10"), std::string::npos) << error.message();
   }
 }
 

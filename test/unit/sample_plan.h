@@ -12,6 +12,7 @@ input 0 = "x" f32[s0, 3] strides [3, 1]
 output 0 = "y" f32[s0, 3] strides [3, 1]
 weight 0 = "w" f32[3] hex "0000000000000000000000c0"
 literal 0 = hex "0000803f0000004000004040"
+code 0 = "sm_90a" "add_3" hex "7f454c46"
 derived 0 = 12 bytes, steps 0 to 0
 arena 0 = 12*s0 bytes, steps 0 to 1
 arena 1 = 12*s0 bytes, steps 1 to 2
@@ -37,7 +38,7 @@ step 1 = pointwise(3, 2) -> (4) from "mul" {dtype = f32, name = "a \"b\"", unrol
     %0 = mul(%a, %b) : f32[s0, 3]
     return %0
   }
-step 2 = reference(4, 5) -> (6) from "" {}
+step 2 = reference(4, 5) -> (6) from "" {block = 128, code = 0, grid = [s0, 1, 1], pdl = true, smem = 0, symbols = "s0"}
   graph @body(%a: f32[s0, 3], %b: f32[3]) where s0 in [1, 64] {
     %0 = add(%a, %b) : f32[s0, 3]
     return %0
