@@ -9,7 +9,7 @@ import importlib.metadata
 
 import torch
 
-from .aot import Program, compile, load, save  # noqa: A004
+from .aot import Program, compile  # noqa: A004
 from .backend import stator
 from .errors import (
     CorruptFileError,
@@ -24,6 +24,7 @@ from .errors import (
 )
 from .explain import Explanation, explain
 from .refit import refit
+from .save import load, save
 from .settings import CompilationSettings, EngineCapability
 from .stats import Stats, reset_stats, stats
 

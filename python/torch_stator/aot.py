@@ -1,20 +1,16 @@
-"""Ahead of time: torch_stator.compile, save and load.
+"""Ahead of time: torch_stator.compile.
 
 In:  a model and example inputs, traced by torch.export (no graph breaks: the whole model or an
      error).
 Out: a Program, called like the model. It sees changes of the model's weights, writes to its
-     buffers and to mutated inputs as the model would, and can be saved as one file.
-File: a zip archive of `program.json` (signature and steps), `engine.plan` (with its weights) and
-`state/<i>` (raw bytes of buffers). Nothing in it is code or a pickle.
+     buffers and to mutated inputs as the model would, and can be saved as one file (save.py).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import json
 import os
-import zipfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,97 +18,14 @@ import torch
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
 from torch.utils import _pytree as pytree
 
-from . import _ffi
 from .compiler import Compilation, TrainingError, compile_graph
-from .errors import (
-    CorruptFileError,
-    InvalidArgumentError,
-    UnsupportedError,
-    VersionMismatchError,
-    warn_fallback,
-)
-from .runner import Runner, with_allocator
+from .errors import InvalidArgumentError, UnsupportedError, warn_fallback
+from .runner import Runner
+from .saved_weights import SavedWeights
 from .settings import CompilationSettings
+from .signature import DynamicSize, Input, Size, Symbols, dtype_name
 
-FORMAT_VERSION = 1
 _MAX_SIZE = 2**40  # of a dynamic dim without bound, as the compiler takes it
-
-
-Symbols = dict[str, int]  # the values of symbols in one call
-
-
-@dataclasses.dataclass(frozen=True)
-class DynamicSize:
-    """A size that may differ from call to call: scale * symbol + offset."""
-
-    symbol: str
-    min: int
-    max: int
-    scale: int = 1
-    offset: int = 0
-
-    def bind(self, size: int, symbols: Symbols) -> bool:
-        """Whether `size` fits the range and the symbol's value, which is set when it is new."""
-        value, rest = divmod(size - self.offset, self.scale)
-        if rest or not self.min <= value <= self.max:
-            return False
-        return symbols.setdefault(self.symbol, value) == value
-
-    def __str__(self) -> str:
-        scaled = self.symbol if self.scale == 1 else f"{self.scale}*{self.symbol}"
-        return f"{scaled} + {self.offset}" if self.offset else scaled
-
-
-Size = int | DynamicSize
-
-
-@dataclasses.dataclass(frozen=True)
-class Input:
-    """One argument of the graph."""
-
-    name: str
-    kind: str  # "user": the caller's next input; "state": the model's; "constant": fixed at tracing
-    dtype: str = ""  # "float32"; tensors only
-    dims: tuple[Size, ...] = ()
-    value: Any = None  # of a constant
-
-    def check(self, given: Any, symbols: Symbols) -> None:
-        """`symbols`: those of the inputs before it; receives those of this one."""
-        if self.kind == "constant":
-            if given != self.value:
-                self._reject(f"{self.value!r}, fixed at compilation", repr(given))
-            return
-        if not isinstance(given, torch.Tensor):
-            self._reject(f"a tensor {self._describe()}", type(given).__name__)
-        if given.device.type != "cpu":
-            self._reject("a tensor on cpu", f"one on {given.device}")
-        if given.is_neg():  # DLPack would drop the bit
-            self._reject(
-                "a tensor that holds its values", "a lazily negated one: call resolve_neg()"
-            )
-        if given.dtype is not getattr(torch, self.dtype) or not self._fits(given.shape, symbols):
-            found = f"{_dtype_name(given.dtype)}{list(given.shape)}"
-            known = "".join(f"; {name} is {value}" for name, value in symbols.items())
-            self._reject(self._describe(), found + known)
-
-    def _fits(self, shape: torch.Size, symbols: Symbols) -> bool:
-        if shape == self.dims:
-            return True
-        return len(shape) == len(self.dims) and all(
-            size == dim if isinstance(dim, int) else dim.bind(size, symbols)
-            for size, dim in zip(shape, self.dims, strict=True)
-        )
-
-    def _describe(self) -> str:
-        text = f"{self.dtype}[{', '.join(map(str, self.dims))}]"
-        dynamic = {dim.symbol: dim for dim in self.dims if isinstance(dim, DynamicSize)}
-        if not dynamic:
-            return text
-        ranges = [f"{dim.symbol} in [{dim.min}, {dim.max}]" for dim in dynamic.values()]
-        return f"{text} with {', '.join(ranges)}"
-
-    def _reject(self, expected: str, found: str) -> None:
-        raise InvalidArgumentError(f"input `{self.name}`: expected {expected}, found {found}")
 
 
 class Program:
@@ -129,16 +42,21 @@ class Program:
         compilation: Compilation | None = None,
         model: torch.nn.Module | None = None,
         ties: Sequence[tuple[str, str]] = (),
+        weights: SavedWeights | None = None,
     ) -> None:
-        self._runner = runner
-        self._inputs = inputs
+        """With its `compilation` and `model`, or, loaded, with `weights`."""
+        self.runner = runner
+        self.inputs = inputs
         self._state = state  # the current tensors of the "state" inputs, in order
-        self._mutated = mutated  # of the first outputs: the input that takes the value
-        self._in_spec = in_spec
-        self._out_spec = out_spec
-        self._compilation = compilation
-        self._model = model
-        self._ties = ties  # names of parameters and buffers that are one tensor
+        self.mutated = mutated  # of the first outputs: the input that takes the value
+        self.in_spec = in_spec
+        self.out_spec = out_spec
+        self.compilation = compilation
+        self.model = model
+        self.ties = ties  # names of parameters and buffers that are one tensor
+        self._weights = weights
+        self._shares_engines = False  # with a copy
+        self._refit_lock = threading.Lock()
         self._positions = {spec.name: i for i, spec in enumerate(inputs)}
         # Positional arguments that are leaves, and one result, need no walk through a structure.
         num_given = sum(spec.kind != "state" for spec in inputs)
@@ -148,7 +66,7 @@ class Program:
     @property
     def report(self) -> dict[str, Any]:
         """What became of the graph, as ModuleToJson (src/compile/compile.h) documents it."""
-        return self._compilation.report if self._compilation else {}
+        return self.compilation.report if self.compilation else {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = self._flatten(args, kwargs)
@@ -160,34 +78,41 @@ class Program:
             return self._run(given)
 
     def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
-        leaves = self._takes_leaves and not kwargs and len(args) == self._in_spec.num_leaves
+        leaves = self._takes_leaves and not kwargs and len(args) == self.in_spec.num_leaves
         if leaves and all(type(arg) is torch.Tensor for arg in args):
             return args
         given, spec = pytree.tree_flatten((args, kwargs))
-        if spec != self._in_spec:
+        if spec != self.in_spec:
             raise InvalidArgumentError(
-                f"the inputs' structure is {spec}, but the model was compiled for {self._in_spec}"
+                f"the inputs' structure is {spec}, but the model was compiled for {self.in_spec}"
             )
         return given
+
+    def current_state(self) -> dict[int, torch.Tensor]:
+        """The present parameters and buffers by input, which the engines now hold."""
+        positions = [i for i, spec in enumerate(self.inputs) if spec.kind == "state"]
+        state = dict(zip(positions, (get() for get in self._state), strict=True))
+        self.runner.refit([state.get(i) for i in range(len(self.inputs))])
+        return state
 
     def _run(self, given: Sequence[Any]) -> Any:
         values = self._arguments(given)
         self._check_ties()
-        if self._mutated:
+        if self.mutated:
             self._check_overlap(values)
-        arguments = list(values) if self._mutated else values
-        results = self._runner(values)
-        for name, result in zip(self._mutated, results, strict=False):
+        arguments = list(values) if self.mutated else values
+        results = self.runner(values)
+        for name, result in zip(self.mutated, results, strict=False):
             arguments[self._positions[name]].copy_(result)
         if self._returns_leaf:
             return results[-1]
-        return pytree.tree_unflatten(results[len(self._mutated) :], self._out_spec)
+        return pytree.tree_unflatten(results[len(self.mutated) :], self.out_spec)
 
     def _arguments(self, given: Sequence[Any]) -> list[Any]:
         users, state = iter(given), iter(self._state)
         values = []
         symbols: Symbols = {}
-        for spec in self._inputs:
+        for spec in self.inputs:
             if spec.kind == "state":
                 values.append(next(state)())
             else:
@@ -197,8 +122,8 @@ class Program:
         return values
 
     def _check_ties(self) -> None:
-        for first, second in self._ties:
-            if _get_tensor(self._model, first) is not _get_tensor(self._model, second):
+        for first, second in self.ties:
+            if _get_tensor(self.model, first) is not _get_tensor(self.model, second):
                 raise InvalidArgumentError(
                     f"weights `{first}` and `{second}` were one tensor at compilation, and are not "
                     "now; compile the model again"
@@ -207,8 +132,8 @@ class Program:
     def _check_overlap(self, values: Sequence[Any]) -> None:
         """A model that writes to a tensor was traced for inputs that do not overlap."""
         ends: list[tuple[int, int, str]] = []
-        for spec, value in zip(self._inputs, values, strict=True):
-            looked_at = spec.kind == "user" or spec.name in self._mutated
+        for spec, value in zip(self.inputs, values, strict=True):
+            looked_at = spec.kind == "user" or spec.name in self.mutated
             if looked_at and isinstance(value, torch.Tensor) and value.numel():
                 last = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
                 start = value.data_ptr()
@@ -218,58 +143,68 @@ class Program:
             if start < end:
                 raise InvalidArgumentError(
                     f"inputs `{first}` and `{second}` share memory, and the model writes to "
-                    f"{', '.join(self._mutated)}: pass a copy of one"
+                    f"{', '.join(self.mutated)}: pass a copy of one"
                 )
 
+    def refit(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Gives a loaded program other weights, by name: all of them, or, with an error, none.
+        Takes copies; torch_stator.refit tells the errors."""
+        assert self._weights is not None, "weights of a model are refitted there"
+        with self._refit_lock:
+            held = self._weights.apply(self._weights.check(values))
+            if self._shares_engines and held:
+                self.runner = self.runner.with_engines_of_its_own()
+                self._shares_engines = False
+            self.runner.set_weights(held)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        if self._weights is None:
+            raise UnsupportedError(
+                "a program reads the weights of its model, and cannot be copied with it: compile a "
+                "copy of the model, or save the program and load it"
+            )
+        with self._refit_lock:
+            weights = self._weights.copy()
+            self._shares_engines = True
+            made = Program(
+                self.runner,
+                self.inputs,
+                weights.getters(),
+                self.mutated,
+                self.in_spec,
+                self.out_spec,
+                weights=weights,
+            )
+            made._shares_engines = True
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise UnsupportedError(
+            "a program is no pickle: write it with torch_stator.save(program, path) and read it "
+            "with torch_stator.load(path)"
+        )
+
     def _needs_grad(self, given: Sequence[Any]) -> bool:
-        tensors = [*given, *(self._model.parameters() if self._model is not None else ())]
+        tensors = [*given, *(self.model.parameters() if self.model is not None else ())]
         return any(isinstance(value, torch.Tensor) and value.requires_grad for value in tensors)
 
     def _run_eager(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._model is None:
+        if self.model is None:
             raise InvalidArgumentError(
                 "an input requires gradients, which a loaded program cannot give: call it under "
                 "torch.no_grad() or torch.inference_mode()"
             )
         warn_fallback(
-            f"{type(self._model).__name__} runs in eager PyTorch: an input or parameter requires "
+            f"{type(self.model).__name__} runs in eager PyTorch: an input or parameter requires "
             "gradients; call it under torch.no_grad() or torch.inference_mode() to use engines"
         )
-        return self._model(*args, **kwargs)
+        return self.model(*args, **kwargs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the program with its weights as one file. Raises UnsupportedError when a part of
-        it runs in torch."""
-        if self._compilation is None:
-            raise UnsupportedError("a loaded program cannot be saved again: copy its file")
-        engines = self._compilation.engines
-        if fallbacks := self._compilation.report["fallbacks"]:
-            first = fallbacks[0]
-            raise UnsupportedError(
-                f"{len(fallbacks)} node(s) run in torch, which a file cannot carry; the first is "
-                f"{first['op']} at {first['location']}: {first['reason']}"
-            )
-        if None in engines:
-            raise UnsupportedError("a dry run built no engines to save: compile without `dryrun`")
-        document = {
-            "version": FORMAT_VERSION,
-            "inputs": [dataclasses.asdict(spec) for spec in self._inputs],
-            "mutated": list(self._mutated),
-            "in_spec": pytree.treespec_dumps(self._in_spec),
-            "out_spec": pytree.treespec_dumps(self._out_spec),
-            "runner": self._runner.to_dict(),
-        }
-        kept = self._runner.live_slots()
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr("program.json", json.dumps(document))
-            for i, engine in enumerate(engines):
-                archive.writestr(f"engines/{i}.plan", engine.plan_bytes())
-            state = iter(self._state)
-            for i, spec in enumerate(self._inputs):
-                if spec.kind == "state":
-                    tensor = next(state)()
-                    if i in kept:
-                        archive.writestr(f"state/{i}", _to_bytes(tensor))
+        """Writes the program as one file: torch_stator.save."""
+        from .save import save
+
+        save(self, path)
 
 
 def compile(  # noqa: A001
@@ -336,60 +271,6 @@ def _require_engines(fallbacks: Sequence[Mapping[str, str]]) -> None:
         )
 
 
-def save(program: Program, path: str | os.PathLike[str]) -> None:
-    """Writes a program as one file, without pickle."""
-    program.save(path)
-
-
-def load(path: str | os.PathLike[str]) -> Program:
-    """Reads what `save` wrote. Raises CorruptFileError or VersionMismatchError."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(archive)
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, TypeError) as error:
-        raise CorruptFileError(f"{os.fspath(path)} is not a saved program: {error}") from None
-
-
-def _read(archive: zipfile.ZipFile) -> Program:
-    document = json.loads(archive.read("program.json"))
-    if document["version"] != FORMAT_VERSION:
-        raise VersionMismatchError(
-            f"the program has format version {document['version']}, and this is version "
-            f"{FORMAT_VERSION}: save it again with the torch_stator that loads it"
-        )
-    inputs = [
-        Input(**{**spec, "dims": tuple(map(_read_size, spec["dims"]))})
-        for spec in document["inputs"]
-    ]
-    names = set(archive.namelist())
-    state: list[Callable[[], Any]] = []
-    for i, spec in enumerate(inputs):
-        if spec.kind == "state":
-            found = f"state/{i}" in names
-            tensor = _from_bytes(archive.read(f"state/{i}"), spec) if found else None
-            state.append(lambda tensor=tensor: tensor)
-    engines = []
-    while f"engines/{len(engines)}.plan" in names:
-        engines.append(_ffi.load_plan_bytes(archive.read(f"engines/{len(engines)}.plan")))
-    return Program(
-        Runner.from_dict(document["runner"], [_function(engine) for engine in engines]),
-        inputs,
-        state,
-        document["mutated"],
-        pytree.treespec_loads(document["in_spec"]),
-        pytree.treespec_loads(document["out_spec"]),
-    )
-
-
-def _read_size(document: int | dict[str, Any]) -> Size:
-    return document if isinstance(document, int) else DynamicSize(**document)
-
-
-def _function(engine: _ffi.Engine) -> Callable[..., Any]:
-    function = engine.function(False)
-    return function if engine.input_names() else with_allocator(function)
-
-
 def _make_input(node: torch.fx.Node, spec: Any, ranges: Mapping[Any, Any]) -> Input:
     if isinstance(spec.arg, ConstantArgument):
         return Input(node.name, "constant", value=spec.arg.value)
@@ -398,7 +279,8 @@ def _make_input(node: torch.fx.Node, spec: Any, ranges: Mapping[Any, Any]) -> In
     value = node.meta["val"]
     kind = "user" if spec.kind is InputKind.USER_INPUT else "state"
     dims = tuple(_make_size(size, node.name, ranges) for size in value.shape)
-    return Input(node.name, kind, _dtype_name(value.dtype), dims)
+    target = spec.target if kind == "state" else ""
+    return Input(node.name, kind, dtype_name(value.dtype), dims, target=target)
 
 
 def _make_size(size: int | torch.SymInt, name: str, ranges: Mapping[Any, Any]) -> Size:
@@ -456,19 +338,3 @@ def _mutated_inputs(signature: Any) -> list[str]:
         elif spec.kind is OutputKind.USER_INPUT_MUTATION:
             mutated.append(spec.target)
     return mutated
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _to_bytes(tensor: torch.Tensor) -> bytes:
-    flat = tensor.detach().contiguous().reshape(-1)
-    return bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
-
-
-def _from_bytes(data: bytes, spec: Input) -> torch.Tensor:
-    dtype = getattr(torch, spec.dtype)
-    if not data:
-        return torch.empty(spec.dims, dtype=dtype)
-    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(spec.dims)

@@ -21,7 +21,7 @@ from .export import Weight, export_graph, lift_constants, put_in_memory_order
 from .freeze import FrozenWeights, can_freeze
 from .reference import ReferenceEngine
 from .report import GraphReport, publish
-from .runner import Runner, build_runner, engine_function
+from .runner import Runner, build_runner
 from .settings import CompilationSettings
 from .stats import count_compilation
 
@@ -90,9 +90,7 @@ def compile_graph(
     count_compilation(report)
     text = compiled.report_text() + "".join(f"note: {note}\n" for note in report["notes"])
     publish(GraphReport(report, text), settings)
-    runner = build_runner(
-        gm, report, [engine_function(engine) for engine in engines], list(constants.values())
-    )
+    runner = build_runner(gm, report, engines, list(constants.values()))
     frozen.bind([engine for engine in engines if engine is not None])
     if weights:
         runner.freeze(frozen, [placeholders.index(name) for name in weights])

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import sympy
@@ -43,31 +43,10 @@ def export_graph(
     inputs is written back by the caller. `ranges`: of the symbolic sizes; None: what torch found
     while it traced."""
     weight_names = {weight.placeholder: weight.name for weight in weights}
-    serializer = serde.GraphModuleSerializer(None, [])  # type: ignore[arg-type]
-    torch_way = serializer.serialize_input
-    serializer.serialize_input = lambda arg, arg_type=None: (  # type: ignore[method-assign]
-        _plain_argument(serializer, arg) or torch_way(arg, arg_type)
-    )
-    serializer.serialize_metadata = _metadata  # type: ignore[method-assign]
-    for node in gm.graph.nodes:
-        if node.op == "call_function":
-            _serialize_call(serializer, node)
-        elif node.op in ("placeholder", "output"):
-            getattr(serializer, f"handle_{node.op}")(node)
-    state = serde._dataclass_to_dict(serializer.graph_state)
-    outputs = state["outputs"]
-    graph = {
-        "inputs": state["inputs"],
-        "outputs": outputs,
-        "nodes": state["nodes"],
-        "tensor_values": state["tensor_values"],
-        "sym_int_values": state["sym_int_values"],
-        "sym_bool_values": state["sym_bool_values"],
-        "is_single_tensor_return": False,
-    }
+    graph = serialize_graph(gm.graph, _opaque_call)
     signature = {
-        "input_specs": [_input_spec(arg, weight_names) for arg in state["inputs"]],
-        "output_specs": [{"user_output": {"arg": arg}} for arg in outputs],
+        "input_specs": [_input_spec(arg, weight_names) for arg in graph["inputs"]],
+        "output_specs": [{"user_output": {"arg": arg}} for arg in graph["outputs"]],
     }
     program = {
         "graph_module": {"graph": graph, "signature": signature, "module_call_graph": []},
@@ -79,11 +58,35 @@ def export_graph(
         },
         "torch_version": torch.__version__,
     }
-    return json.dumps(program, cls=_Encoder)
+    return json.dumps(program, cls=SchemaEncoder)
 
 
-class _Encoder(serde.EnumEncoder):
-    """Hints of sizes may be sympy's integers."""
+def serialize_graph(
+    graph: torch.fx.Graph, on_error: Callable[[torch.fx.Node, Exception, Any], schema.Node]
+) -> dict[str, Any]:
+    """The `graph` of the export schema. `on_error` makes the form of a call that the schema cannot
+    say, with torch's serializer, or raises."""
+    serializer = serde.GraphModuleSerializer(None, [])  # type: ignore[arg-type]
+    torch_way = serializer.serialize_input
+    serializer.serialize_input = lambda arg, arg_type=None: (  # type: ignore[method-assign]
+        _plain_argument(serializer, arg) or torch_way(arg, arg_type)
+    )
+    serializer.serialize_metadata = _metadata  # type: ignore[method-assign]
+    for node in graph.nodes:
+        if node.op == "call_function":
+            try:
+                serializer.handle_call_function(node)
+            except Exception as error:
+                serializer.graph_state.nodes.append(on_error(node, error, serializer))
+        elif node.op in ("placeholder", "output"):
+            getattr(serializer, f"handle_{node.op}")(node)
+    state = serde._dataclass_to_dict(serializer.graph_state)
+    members = ("inputs", "outputs", "nodes", "tensor_values", "sym_int_values", "sym_bool_values")
+    return {name: state[name] for name in members} | {"is_single_tensor_return": False}
+
+
+class SchemaEncoder(serde.EnumEncoder):
+    """Of the values that `serialize_graph` returns: hints of sizes may be sympy's integers."""
 
     def default(self, obj: Any) -> Any:
         return int(obj) if isinstance(obj, sympy.Integer) else super().default(obj)
@@ -207,15 +210,8 @@ def _plain_argument(serializer: Any, arg: Any) -> schema.Argument | None:
     return None
 
 
-def _serialize_call(serializer: Any, node: torch.fx.Node) -> None:
-    try:
-        serializer.handle_call_function(node)
-    except Exception:  # the schema cannot say it: a node that only torch understands
-        serializer.graph_state.nodes.append(_opaque_call(serializer, node))
-
-
-def _opaque_call(serializer: Any, node: torch.fx.Node) -> schema.Node:
-    """A call of which only the tensors that go in, and what comes out, are told."""
+def _opaque_call(node: torch.fx.Node, _: Exception, serializer: Any) -> schema.Node:
+    """A call that only torch understands: the tensors that go in, and what comes out, are told."""
 
     def tensor_argument(name: str, value: torch.Tensor) -> schema.Argument:
         return schema.Argument.create(as_tensor=serializer.serialize_tensor_output(name, value))

@@ -26,6 +26,9 @@ class ReferenceEngine:
     def function(self, check_weights: bool, /) -> Callable[..., Any]:
         return self._run
 
+    def num_inputs(self) -> int:
+        return len(self._inputs)
+
     def weight_names(self) -> Sequence[str]:
         return list(self._weights)
 

@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
 
 from . import _ffi
-from .errors import UnsupportedError
 from .export import memory_order
 from .freeze import FrozenWeights
+from .reference import ReferenceEngine
 from .stats import counted
 
-# A step of a call: a function of the values in `inputs` (slots), whose results go to `outputs`.
-Step = tuple[Callable[..., Any], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+# What a step runs.
+Part = _ffi.Engine | ReferenceEngine | GraphModule
+# A step of a call: the slots that its part reads, those that take its results, and those that no
+# later step reads.
+Step = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 class Runner:
@@ -35,20 +38,31 @@ class Runner:
 
     def __init__(
         self,
+        parts: Sequence[Part],
         steps: Sequence[Step],
         outputs: Sequence[Any],
         constants: Sequence[torch.Tensor],
         num_values: int,
         copies: Sequence[tuple[int, Sequence[int] | None]] = (),
+        check_weights: bool = True,
     ) -> None:
-        self._steps = steps
-        self._outputs = outputs  # a slot's number, or a constant in a tuple
+        """`check_weights`: others may write to the weights of the engines."""
+        self.parts = parts
+        self._slots = steps
+        self._steps = [
+            (_function(part, check_weights), *step) for part, step in zip(parts, steps, strict=True)
+        ]
+        self.outputs = outputs  # a slot's number, or a constant in a tuple
+        self.constants = constants
+        self._num_values = num_values
         # The outputs to return as copies, with strides: they hold what an argument, a constant or
         # another output holds, but are memory of their own.
         self._copies = copies
         # Slots: arguments, then constants of the graph, then what the steps make.
         self._tail = [*constants, *[None] * num_values]
         self._frozen: FrozenWeights | None = None
+        # By placeholder that is a weight: its dims in the order in which the graph takes them.
+        self.orders: dict[int, Sequence[int]] = {}
         self._permuted: list[tuple[int, list[int]]] = []
 
     def freeze(self, frozen: FrozenWeights, positions: Sequence[int]) -> None:
@@ -57,9 +71,11 @@ class Runner:
         self._positions = tuple(positions)
         pick = operator.itemgetter(*positions)
         self._pick = pick if len(positions) > 1 else lambda values: (pick(values),)
-        read = {slot for _, inputs, _, _ in self._steps for slot in inputs}
-        orders = zip(positions, frozen.orders, strict=True)
-        self._permuted = [(i, order) for i, order in orders if i in read and order != sorted(order)]
+        read = {slot for inputs, _, _ in self._slots for slot in inputs}
+        self.orders = dict(zip(positions, frozen.orders, strict=True))
+        self._permuted = [
+            (i, order) for i, order in self.orders.items() if i in read and order != sorted(order)
+        ]
 
     def __call__(self, args: list[Any]) -> list[Any]:
         torch.get_num_threads()  # brings torch.set_num_threads to this thread, engines included
@@ -78,36 +94,57 @@ class Runner:
                     values[slot] = result
             for slot in dead:
                 values[slot] = None
-        results = [values[out] if type(out) is int else out[0] for out in self._outputs]
+        results = [values[out] if type(out) is int else out[0] for out in self.outputs]
         for i, strides in self._copies:
             results[i] = _copy(results[i], strides)
         return results
 
+    def refit(self, values: Sequence[Any]) -> None:
+        """Refits the engines now, if the weights among the arguments have changed."""
+        if self._frozen is not None:
+            self._frozen.check(self._pick(values))
+
+    def set_weights(self, contents: Mapping[str, torch.Tensor]) -> None:
+        """Refits those engines that hold weights of these names."""
+        changed = []
+        for engine in self.parts:
+            if isinstance(engine, _ffi.Engine):
+                known = [name for name in engine.weight_names() if name in contents]
+                for name in known:
+                    engine.set_weight(name, contents[name])
+                changed += [engine] if known else []
+        for engine in changed:
+            engine.refit()
+
+    def with_engines_of_its_own(self) -> Runner:
+        """The same steps, whose engines can be refitted apart."""
+        parts = [
+            _ffi.load_plan_bytes(part.plan_bytes()) if isinstance(part, _ffi.Engine) else part
+            for part in self.parts
+        ]
+        return Runner(
+            parts,
+            self._slots,
+            self.outputs,
+            self.constants,
+            self._num_values,
+            self._copies,
+            check_weights=False,
+        )
+
     def live_slots(self) -> set[int]:
         """The slots that a step or an output reads."""
-        read = {slot for _, inputs, _, _ in self._steps for slot in inputs}
-        return read | {slot for slot in self._outputs if isinstance(slot, int)}
+        read = {slot for inputs, _, _ in self._slots for slot in inputs}
+        return read | {slot for slot in self.outputs if isinstance(slot, int)}
 
     def to_dict(self) -> dict[str, Any]:
-        """The steps without their functions, as plain data; for graphs without constants."""
-        if any(value is not None for value in self._tail):
-            raise UnsupportedError("the graph has a constant that a file cannot carry")
+        """All but the parts and the constants, as plain data."""
         return {
-            "steps": [step[1:] for step in self._steps],
-            "outputs": self._outputs,
-            "num_values": len(self._tail),
+            "steps": self._slots,
+            "outputs": self.outputs,
+            "num_values": self._num_values,
             "copies": self._copies,
         }
-
-    @staticmethod
-    def from_dict(document: dict[str, Any], functions: Sequence[Callable[..., Any]]) -> Runner:
-        """The inverse of `to_dict`; one function per step."""
-        steps = [
-            (function, *map(tuple, rest))
-            for function, rest in zip(functions, document["steps"], strict=True)
-        ]
-        outputs = [tuple(out) if isinstance(out, list) else out for out in document["outputs"]]
-        return Runner(steps, outputs, [], document["num_values"], document["copies"])
 
 
 class _Builder:
@@ -123,7 +160,7 @@ class _Builder:
         self.nodes = {node.name: node for node in gm.graph.nodes}
         # By slot, whose memory its tensor lies in: a placeholder, or a node that made it.
         self.memory: dict[int, Any] = dict(enumerate(self.placeholders))
-        self.steps: list[tuple[Callable[..., Any], tuple[int, ...], tuple[int, ...]]] = []
+        self.steps: list[tuple[Part, tuple[int, ...], tuple[int, ...]]] = []
 
     def name_of(self, node: Node) -> str:
         return self.value_names.get(node.name, f"fx:{node.name}")
@@ -134,13 +171,11 @@ class _Builder:
             self.num_slots += 1
         return self.slots[name]
 
-    def add_engine(self, function: Callable[..., Any], part: dict[str, Any]) -> None:
+    def add_engine(self, engine: _ffi.Engine | ReferenceEngine, part: dict[str, Any]) -> None:
         inputs = tuple(self.slots[name] for name in part["inputs"])
-        if not inputs:
-            function = with_allocator(function)
         made = tuple(self.slot(name) for name in part["outputs"])
         self.memory.update((slot, slot) for slot in made)
-        self.steps.append((function, inputs, made))
+        self.steps.append((engine, inputs, made))
 
     def add_torch(self, names: Iterable[str], needed: set[str]) -> None:
         """A step that runs FX nodes in torch, of which the values `needed` are kept."""
@@ -150,6 +185,7 @@ class _Builder:
         for node in self.with_sources(names, self.slots):
             if node.op in ("placeholder", "call_function") and self.name_of(node) in self.slots:
                 copies[node] = graph.placeholder(node.name)
+                copies[node].meta = dict(node.meta)
                 inputs.append(node)
             else:
                 copies[node] = graph.node_copy(node, copies.__getitem__)
@@ -159,13 +195,13 @@ class _Builder:
             if name in needed and name not in self.slots:
                 outputs.setdefault(name, node)
         graph.output(tuple(copies[node] for node in outputs.values()))
-        function = counted(GraphModule(self.gm, graph))
         reads = tuple(self.slots[self.name_of(node)] for node in inputs)
         for name, node in outputs.items():
             base = _find_base(node, inputs)
             source = self.memory[self.slots[self.name_of(base)]] if base in inputs else base
             self.memory[self.slot(name)] = source
-        self.steps.append((function, reads, tuple(self.slot(name) for name in outputs)))
+        made = tuple(self.slot(name) for name in outputs)
+        self.steps.append((GraphModule(self.gm, graph), reads, made))
 
     def with_sources(self, names: Iterable[str], available: Container[str]) -> list[Node]:
         """FX nodes, the getitems that unpack them, and what they read: as far as `available`
@@ -185,10 +221,10 @@ class _Builder:
                 stack.extend(node.all_input_nodes)
         return [node for node in self.gm.graph.nodes if node in found]
 
-    def made(self, part: dict[str, Any]) -> list[Node]:
+    def made(self, part: dict[str, Any]) -> set[Node]:
         """The FX nodes of a torch part and the getitems that unpack them."""
-        nodes = [self.nodes[name] for name in part["nodes"]]
-        return nodes + [u for node in nodes for u in node.users if u.target is operator.getitem]
+        nodes = {self.nodes[name] for name in part["nodes"]}
+        return nodes | {u for node in nodes for u in node.users if u.target is operator.getitem}
 
     def finish(self, outputs: Sequence[Any], constants: Sequence[torch.Tensor]) -> Runner:
         kept = [self.slots[self.name_of(o)] if isinstance(o, Node) else (o,) for o in outputs]
@@ -197,16 +233,12 @@ class _Builder:
             last_use.update(dict.fromkeys((*reads, *writes), i))
         alive = {slot for slot in kept if isinstance(slot, int)}
         steps = [
-            (
-                function,
-                reads,
-                writes,
-                tuple(s for s, use in last_use.items() if use == i and s not in alive),
-            )
-            for i, (function, reads, writes) in enumerate(self.steps)
+            (reads, writes, tuple(s for s, use in last_use.items() if use == i and s not in alive))
+            for i, (_, reads, writes) in enumerate(self.steps)
         ]
+        parts = [part for part, _, _ in self.steps]
         num_values = self.num_slots - len(self.placeholders)
-        return Runner(steps, kept, constants, num_values, self.find_copies(outputs))
+        return Runner(parts, steps, kept, constants, num_values, self.find_copies(outputs))
 
     def find_copies(self, outputs: Sequence[Any]) -> list[tuple[int, Sequence[int] | None]]:
         """The outputs that would lie in the memory of an argument, a constant or an output before
@@ -253,29 +285,31 @@ def _copy(tensor: torch.Tensor, strides: Sequence[int] | None) -> torch.Tensor:
 def build_runner(
     gm: GraphModule,
     report: dict[str, Any],
-    functions: Sequence[Callable[..., Any] | None],
+    engines: Sequence[_ffi.Engine | ReferenceEngine | None],
     constants: Sequence[torch.Tensor],
 ) -> Runner:
-    """The runner of a graph whose parts `report` lists; `functions` are the engines' (None:
-    torch), and `constants` what its last placeholders hold."""
+    """The runner of a graph whose parts `report` lists; `engines` are theirs (None: torch), and
+    `constants` what its last placeholders hold."""
     builder = _Builder(gm, report, len(constants))
-    parts = list(zip(report["parts"], functions, strict=True))
+    parts = list(zip(report["parts"], engines, strict=True))
     (outputs,) = gm.graph.output_node().args
     output_nodes = [out for out in outputs if isinstance(out, Node)]
 
     made = set(builder.slots)
-    for part, function in parts:
-        made.update(part["outputs"] if function else map(builder.name_of, builder.made(part)))
+    for part, engine in parts:
+        made.update(part["outputs"] if engine else map(builder.name_of, builder.made(part)))
     needed = {builder.name_of(node) for node in output_nodes}
-    for part, function in parts:
-        if function:
+    for part, engine in parts:
+        if engine:
             needed.update(part["inputs"])
         else:
-            needed.update(map(builder.name_of, builder.with_sources(part["nodes"], made)))
+            own = builder.made(part)
+            sources = builder.with_sources(part["nodes"], made)
+            needed.update(builder.name_of(node) for node in sources if node not in own)
 
-    for part, function in parts:
-        if function:
-            builder.add_engine(function, part)
+    for part, engine in parts:
+        if engine:
+            builder.add_engine(engine, part)
         else:
             builder.add_torch(part["nodes"], needed)
     missing = [node.name for node in output_nodes if builder.name_of(node) not in builder.slots]
@@ -298,11 +332,11 @@ def describe_sharing(tensors: Sequence[torch.Tensor]) -> tuple[list[int], list[i
     ]
 
 
-def with_allocator(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An engine's function that can be called without inputs: a tensor brings torch's allocator."""
-    return functools.partial(function, torch.empty(0))
-
-
-def engine_function(engine: _ffi.Engine | None) -> Callable[..., Any] | None:
-    """What a step calls for an engine: returns its output, or a list of them."""
-    return None if engine is None else engine.function(bool(engine.weight_names()))
+def _function(part: Part, check_weights: bool) -> Callable[..., Any]:
+    """What a step calls: returns the part's output, or a list of them."""
+    if isinstance(part, GraphModule):
+        return counted(part)
+    function = part.function(check_weights and bool(part.weight_names()))
+    if part.num_inputs() == 0:  # a tensor brings torch's allocator
+        function = functools.partial(function, torch.empty(0))
+    return function

@@ -286,6 +286,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
              for (const PlanPort& port : self->engine().plan().inputs) names.push_back(port.name);
              return names;
            })
+      .def("num_inputs",
+           [](EngineRef self) { return static_cast<int64_t>(self->engine().plan().inputs.size()); })
       .def(
           "num_outputs",
           [](EngineRef self) { return static_cast<int64_t>(self->engine().plan().outputs.size()); })
@@ -295,7 +297,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            })
       .def("plan_bytes", [](EngineRef self) {
         return Guard([&] {
-          std::vector<std::byte> bytes = PlanToBytes(self->engine().plan());
+          std::vector<std::byte> bytes = PlanToBytes(self->engine().MakePlan());
           return ffi::Bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
         });
       });

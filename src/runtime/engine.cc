@@ -90,6 +90,14 @@ bool Engine::RefitIfChanged() {
   return true;
 }
 
+Plan Engine::MakePlan() const {
+  std::shared_lock lock(state_->mutex);
+  Plan plan = *plan_;
+  for (size_t i = 0; i < plan.weights.size(); ++i) plan.weights[i].data = state_->weights[i];
+  for (const auto& [index, data] : state_->pending) plan.weights[index].data = data;
+  return plan;
+}
+
 int64_t Engine::derived_bytes() const {
   std::shared_lock lock(state_->mutex);
   int64_t bytes = 0;

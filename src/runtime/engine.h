@@ -44,6 +44,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // the last Refit, and refits when it differs; returns whether it did. A few microseconds.
   bool RefitIfChanged();
   int64_t num_refits() const { return num_refits_; }
+  // The plan with the weights set last: what a file should hold.
+  Plan MakePlan() const;
 
   // Bytes held beside the user's own weights: derived and packed copies.
   int64_t derived_bytes() const;

@@ -81,7 +81,7 @@ def model():
 def engine(library, model, tmp_path):
     program = torch_stator.compile(model, (torch.randn(2, 4),), min_block_size=1)
     path = tmp_path / "model.plan"
-    path.write_bytes(program._compilation.engines[0].plan_bytes())
+    path.write_bytes(program.compilation.engines[0].plan_bytes())
     handle = ctypes.c_void_p()
     status = library.StatorEngineLoadFile(str(path).encode(), ctypes.byref(handle))
     assert status == 0, library.StatorLastError()
