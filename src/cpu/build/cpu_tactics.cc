@@ -25,8 +25,8 @@ Tactic MakeConv(std::string_view layout) {
 
 // Cost model of a layer's forms: the order of their shares of the FMA peak, measured over the
 // linear layers of transformers. inner_product and conv_h reach 90 % on both instruction sets; one
-// row is a matrix-vector product, where memory bounds all and inner_product loses least; matmul
-// blocks best for large products but packs no weights below AVX-512.
+// row is a matrix-vector product, where memory bounds all, and these two read b where it lies;
+// matmul blocks best for large products but packs no weights below AVX-512.
 std::vector<Tactic> FindGemms(const KernelSite& site, const FusedBody& fused) {
   const PlanTensor &a = site.inputs[fused.operands[0]], &b = site.inputs[fused.operands[1]];
   bool is_stack = false;
@@ -38,9 +38,7 @@ std::vector<Tactic> FindGemms(const KernelSite& site, const FusedBody& fused) {
   if (size.is_static() && size.value() > kMaxMeasured) return {MakeGemm("inner_product")};
   Dim rows = 1;
   for (size_t i = 0; i + 1 < a.dims.size(); ++i) rows = rows * a.dims[i];
-  if (rows == Dim(1)) {
-    return {MakeGemm("inner_product"), MakeGemm("conv_h"), MakeGemm("matmul")};
-  }
+  if (rows == Dim(1)) return {MakeGemm("inner_product"), MakeGemm("matmul")};
   bool many_rows = rows.is_static() && rows.value() >= 512;
   if (many_rows) {
     return {MakeGemm("matmul"), MakeGemm("inner_product"), MakeGemm("conv_h"), MakeGemm("conv_w")};
