@@ -281,6 +281,7 @@ class CompilationSettings:
         level = 3 if self.optimization_level is None else self.optimization_level
         return json.dumps(
             {
+                "device": str(self.device),
                 "min_block_size": int(min(self.min_block_size, 2**31 - 1)),
                 "torch_executed_ops": sorted(self.torch_executed_ops),
                 "use_fast_partitioner": self.use_fast_partitioner,

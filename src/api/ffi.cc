@@ -178,6 +178,7 @@ CompileOptions ParseOptions(const std::string& text) {
   CompileOptions options;
   options.min_block_size = static_cast<int>(
       std::min<int64_t>(json.value("min_block_size", int64_t{options.min_block_size}), INT_MAX));
+  options.device = json.value("device", options.device);
   options.use_fast_partitioner = json.value("use_fast_partitioner", options.use_fast_partitioner);
   options.dryrun = json.value("dryrun", options.dryrun);
   options.settings = json.value("settings", options.settings);

@@ -15,7 +15,7 @@
 #include "compile/engine_cache.h"
 #include "compile/place.h"
 #include "compile/stage.h"
-#include "cpu/build/cpu_tactics.h"
+#include "compile/target.h"
 #include "fuse/fuse.h"
 #include "ir/op_def.h"
 #include "ir/print.h"
@@ -93,7 +93,7 @@ struct SegmentResult {
 };
 SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingCache& cache,
                              StageGate& gate, std::string_view stop_after = {}) {
-  const CpuTactics& target = GetCpuTactics();
+  const CompileTarget& target = GetTarget(options.device);
   int first_stage = StageIndex(options.start_at);
 
   if (first_stage <= StageIndex("passes")) {
@@ -106,7 +106,7 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
   Graph kernels = graph;
   if (first_stage <= StageIndex("fuse")) {
     gate.Run(
-        "fuse", [&] { kernels = Fuse(graph, {.can_run = CanRunOnCpu}); },
+        "fuse", [&] { kernels = Fuse(graph, {.can_run = target.can_run}); },
         [&] { return PrintGraph(kernels); });
   }
   if (stop_after == "fuse") return {.plan = nullptr, .text = PrintGraph(kernels)};
@@ -116,7 +116,7 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
 
   std::vector<Tactic> tactics;
   gate.Run("select", [&] {
-    tactics = SelectTactics(placement, target, MakeHints(kernels, options),
+    tactics = SelectTactics(placement, *target.tactics, MakeHints(kernels, options),
                             {.optimization_level = options.optimization_level,
                              .num_avg_timing_iters = options.num_avg_timing_iters,
                              .cache = &cache});
@@ -124,7 +124,7 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
 
   auto plan = std::make_shared<Plan>();
   gate.Run(
-      "emit", [&] { *plan = Emit(kernels, std::move(placement), tactics, "cpu"); },
+      "emit", [&] { *plan = Emit(kernels, std::move(placement), tactics, target.name); },
       [&] { return PlanToText(*plan); });
   return {.plan = plan, .text = stop_after == "emit" ? PlanToText(*plan) : ""};
 }
@@ -136,9 +136,9 @@ std::string DescribeContext(const CompileOptions& options) {
       "cache",          "cache_dir",          "debug",
       "dryrun",         "min_block_size",     "pass_through_build_failures",
       "freeze_weights", "torch_executed_ops", "use_fast_partitioner"};
-  std::string text = fmt::format("{}\nplan format {}\n{}\noptimization_level {}\nfuel {}\n",
-                                 BuildName(), kPlanVersion, GetCpuTactics().key(),
-                                 options.optimization_level, GetKnob("STATOR_FUEL"));
+  std::string text = fmt::format(
+      "{}\nplan format {}\n{}\noptimization_level {}\nfuel {}\n", BuildName(), kPlanVersion,
+      GetTarget(options.device).tactics->key(), options.optimization_level, GetKnob("STATOR_FUEL"));
   for (const auto& [symbol, size] : options.hints) text += fmt::format("{} = {}\n", symbol, size);
   for (const auto& [name, value] : options.settings) {
     if (!kElsewhere.contains(name)) text += fmt::format("{} {}\n", name, value);
@@ -166,7 +166,7 @@ PartitionOptions MakePartitionOptions(const CompileOptions& options) {
           .use_fast_partitioner = options.use_fast_partitioner,
           .torch_executed_ops = options.torch_executed_ops,
           .targets = {},
-          .find_reason = FindReasonOnCpu};
+          .find_reason = GetTarget(options.device).find_reason};
 }
 
 // FX names of a segment's nodes, in order, once each.

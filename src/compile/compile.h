@@ -26,6 +26,7 @@
 namespace stator {
 
 struct CompileOptions {
+  std::string device = "cpu";  // compile/target.h
   int min_block_size = 1;  // fewest supported FX nodes per engine; kInfiniteBlockSize: no engine
   bool use_fast_partitioner = true;          // src/partition/partition.h
   std::set<std::string> torch_executed_ops;  // ATen overloads or packets left to torch: "aten.sub"

@@ -1,0 +1,29 @@
+// The device engines that plans can be made for, as the compiler's stages see them.
+//
+// In:  what CompileOptions::device names. Out: what the engine can run and how.
+// Invariant: targets are made once and live for ever.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "fuse/fuse.h"
+#include "ir/graph.h"
+#include "select/select.h"
+
+namespace stator {
+
+struct CompileTarget {
+  std::string name;  // Plan::target
+  const TacticProvider* tactics = nullptr;
+  // Whether one kernel of this kind can run `body`: FuseOptions::can_run.
+  std::function<bool(std::string_view kind, const Graph& body)> can_run;
+  // Why a node of an imported graph is left to torch; empty when the engine runs it.
+  std::function<std::string(const Graph& graph, const Node& node)> find_reason;
+};
+
+// Raises InvalidArgument for a device that there is no engine for. `device`: "cpu".
+const CompileTarget& GetTarget(std::string_view device);
+
+}  // namespace stator
