@@ -1,0 +1,49 @@
+#include "codegen/cuda_kernel.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "codegen/families.h"
+
+namespace stator {
+namespace {
+
+// The families that may have a kernel's body, the better one first.
+std::vector<const KernelFamily*> FindFamilies(std::string_view kind) {
+  if (kind == "pointwise" || kind == "copy") return {&kPointwiseFamily};
+  if (kind == "rowwise") return {&kRowwiseFamily};
+  return {};
+}
+
+const KernelFamily& GetFamily(std::string_view kind, std::string_view name) {
+  for (const KernelFamily* family : FindFamilies(kind)) {
+    if (family->name == name) return *family;
+  }
+  Fail(ErrorKind::kInvalidArgument, "a {} kernel has no form \"{}\"", kind, name);
+}
+
+}  // namespace
+
+std::vector<Attrs> FindCudaVariants(std::string_view kind, const Graph& body,
+                                    std::span<const KernelOperand> inputs,
+                                    std::span<const KernelOperand> outputs, const Target& target) {
+  CudaSite site{.kind = kind, .body = body, .inputs = inputs, .outputs = outputs, .target = target};
+  std::vector<Attrs> variants;
+  for (const KernelFamily* family : FindFamilies(kind)) {
+    for (Attrs& variant : family->find_variants(site)) {
+      variant.Set("form", std::string(family->name));
+      variants.push_back(std::move(variant));
+    }
+  }
+  return variants;
+}
+
+CudaKernel MakeCudaKernel(std::string_view kind, const Graph& body,
+                          std::span<const KernelOperand> inputs,
+                          std::span<const KernelOperand> outputs, const Target& target,
+                          const Attrs& variant) {
+  CudaSite site{.kind = kind, .body = body, .inputs = inputs, .outputs = outputs, .target = target};
+  return GetFamily(kind, variant.GetString("form")).make(site, variant);
+}
+
+}  // namespace stator

@@ -1,0 +1,141 @@
+// Pointwise kernels: each thread computes `vec` neighbouring elements of the output.
+//
+// Operands that are contiguous where the first output is are read and written as vectors; those
+// that repeat there are read once per thread, and others element by element. Copies are pointwise
+// kernels without nodes, which move elements unread.
+#include <algorithm>
+
+#include "base/error.h"
+#include "codegen/body_text.h"
+#include "codegen/families.h"
+#include "codegen/vector_text.h"
+#include "ir/op_def.h"
+
+namespace stator {
+namespace {
+
+bool IsCopy(const CudaSite& site) { return site.kind == "copy"; }
+
+bool IsPointwise(const CudaSite& site) {
+  if (IsCopy(site)) return true;
+  if (site.outputs.empty() || !HasPlainConstants(site.body)) return false;
+  for (NodeId id : site.body.nodes()) {
+    if (!site.body.node(id).op->Is(kPointwise)) return false;
+  }
+  for (const KernelOperand& output : site.outputs) {
+    if (output.dims != site.outputs[0].dims) return false;
+  }
+  return true;
+}
+
+// Operands in the order outputs, inputs: the first output gives the order of the dims.
+LoopDims FindLoop(const CudaSite& site) {
+  const Dims& domain = site.outputs[0].dims;
+  std::vector<Dims> strides;
+  for (const KernelOperand& output : site.outputs) strides.push_back(output.strides);
+  for (const KernelOperand& input : site.inputs) strides.push_back(BroadcastStrides(input, domain));
+  return MergeDims(domain, std::move(strides));
+}
+
+Attrs MakeVariant(int vec, int block) { return {{"block", Dim(block)}, {"vec", Dim(vec)}}; }
+
+std::vector<Attrs> FindPointwiseVariants(const CudaSite& site) {
+  if (!IsPointwise(site)) return {};
+  LoopDims loop = FindLoop(site);
+  int vec = FindVec(site, loop);
+  constexpr int kBlock = 256, kSmallBlock = 128;
+  // Few elements: rather more threads than long vectors, so that every multiprocessor has some.
+  Dim count = loop.count();
+  int64_t busy = int64_t{2} * kSmallBlock * site.target.num_sms;
+  bool is_small = count.is_static() && count.value() / vec < busy;
+  std::vector<Attrs> variants;
+  if (!is_small) {
+    variants = {MakeVariant(vec, kBlock), MakeVariant(vec, kSmallBlock)};
+    if (vec > 2) variants.push_back(MakeVariant(vec / 2, kBlock));
+    return variants;
+  }
+  int short_vec = vec;
+  while (short_vec > 1 && count.value() / short_vec < busy) short_vec /= 2;
+  variants = {MakeVariant(short_vec, kSmallBlock)};
+  if (short_vec != vec) variants.push_back(MakeVariant(vec, kSmallBlock));
+  return variants;
+}
+
+std::vector<std::string> ParameterTypes(const CudaSite& site) {
+  if (!IsCopy(site)) return {};
+  std::string type = MovedType(site.outputs[0].dtype);
+  return {type, type};
+}
+
+class PointwiseWriter {
+ public:
+  PointwiseWriter(const CudaSite& site, const Attrs& variant)
+      : site_(site),
+        text_(site, ParameterTypes(site)),
+        body_(text_),
+        loop_(FindLoop(site)),
+        vec_(std::min<int>(FindVec(site, loop_), static_cast<int>(variant.GetInt("vec")))),
+        block_(static_cast<int>(variant.GetInt("block"))),
+        vectors_(text_, loop_, vec_, "i", MakeCoordinates(loop_), IsCopy(site)) {}
+
+  CudaKernel Write() {
+    std::string thread = fmt::format("Index(blockIdx.x) * {} + threadIdx.x", block_);
+    text_.Line("const Index i = {};", vec_ == 1 ? thread : fmt::format("({}) * {}", thread, vec_));
+    text_.Line("if (i >= {}) return;", text_.Size(loop_.count()));
+    WriteCoordinates(text_, loop_, "i", MakeCoordinates(loop_), vectors_.FindUsed());
+    text_.Line("LaunchDependents();");
+    for (bool constant : {true, false}) {
+      if (!constant) text_.Line("WaitForInputs();");
+      for (size_t i = 0; i < site_.inputs.size(); ++i) {
+        if (site_.inputs[i].constant == constant) elements_[i] = vectors_.Load(i);
+      }
+    }
+    WriteElements();
+    Dim threads = vec_ == 1 ? loop_.count() : FloorDiv(loop_.count(), vec_);
+    return text_.Finish(EntryName(site_.kind, site_.body), {CeilDiv(threads, block_)}, block_);
+  }
+
+ private:
+  static std::vector<std::string> MakeCoordinates(const LoopDims& loop) {
+    std::vector<std::string> names;
+    size_t rank = loop.dims.size();
+    for (size_t d = 0; d < rank; ++d) names.push_back(rank == 1 ? "i" : fmt::format("i{}", d));
+    return names;
+  }
+
+  void WriteElements() {
+    size_t num_outputs = site_.outputs.size();
+    for (size_t i = 0; i < num_outputs; ++i) vectors_.Declare(i);
+    if (vec_ > 1) text_.OpenLoop("j", vec_);
+    std::vector<std::string> results;
+    if (IsCopy(site_)) {
+      results = {elements_[0]};
+    } else {
+      for (size_t i = 0; i < site_.inputs.size(); ++i) {
+        body_.Define(site_.body.inputs()[i], fmt::format("ToCompute({})", elements_[i]));
+      }
+      for (ValueId output : site_.body.outputs()) results.push_back(body_.Element(output));
+    }
+    for (size_t i = 0; i < num_outputs; ++i) text_.Line("{} = {};", vectors_.Target(i), results[i]);
+    if (vec_ > 1) text_.CloseLoop();
+    for (size_t i = 0; i < num_outputs; ++i) vectors_.Store(i);
+  }
+
+  const CudaSite& site_;
+  KernelText text_;
+  BodyText body_;
+  LoopDims loop_;
+  int vec_, block_;
+  VectorText vectors_;
+  std::map<size_t, std::string> elements_;  // per input, its element j
+};
+
+CudaKernel MakePointwiseKernel(const CudaSite& site, const Attrs& variant) {
+  return PointwiseWriter(site, variant).Write();
+}
+
+}  // namespace
+
+const KernelFamily kPointwiseFamily = {"pointwise", FindPointwiseVariants, MakePointwiseKernel};
+
+}  // namespace stator
