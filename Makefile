@@ -5,7 +5,8 @@
 #   demo         the five models: eager beside Stator, checked elementwise
 #   test         lint and all tests      unit         the tests that take about a minute together
 #   conformance  every op against torch (K=name: one op)
-#   bench        the demo, call overhead and memory, with JSON files and a plot in build/bench
+#   bench        the demo, call overhead, memory, what is kept between calls; JSON files and a plot
+#                in build/bench
 #                (PEERS="inductor onnxruntime openvino": beside those of them that are installed)
 #   wheel        dist/*.whl, built, installed elsewhere and tested
 #   lint         format and includes     golden       rewrites golden files and generated docs
@@ -57,6 +58,7 @@ bench: build
 	@$(PYTHON) bench/models.py --json $(BUILD)/bench/models.json --peers $(PEERS)
 	@$(PYTHON) bench/overhead.py --json $(BUILD)/bench/overhead.json
 	@$(PYTHON) bench/memory.py --json $(BUILD)/bench/memory.json
+	@$(PYTHON) bench/reuse.py --json $(BUILD)/bench/reuse.json
 	@$(PYTHON) bench/plot.py $(BUILD)/bench
 
 wheel: build
