@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,16 @@ def counters() -> tuple[int, int]:
     """The calls of engines and their refits since the process started."""
     engine_calls, refits = _counters()
     return engine_calls, refits
+
+
+def _run_on_one_thread() -> None:
+    """In a forked child the threads that the parent computed with are gone, and OpenMP would wait
+    for them for ever."""
+    if counters()[0] > 0:
+        torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_run_on_one_thread)
 
 
 def op_table() -> str:

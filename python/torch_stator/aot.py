@@ -8,7 +8,6 @@ Out: a Program, called like the model. It sees changes of the model's weights, w
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +56,6 @@ class Program:
         self._weights = weights
         self._shares_engines = False  # with a copy
         self._refit_lock = threading.Lock()
-        self._positions = {spec.name: i for i, spec in enumerate(inputs)}
         # Positional arguments that are leaves, and one result, need no walk through a structure.
         num_given = sum(spec.kind != "state" for spec in inputs)
         self._takes_leaves = in_spec == pytree.tree_flatten(((0,) * num_given, {}))[1]
@@ -100,10 +98,7 @@ class Program:
         self._check_ties()
         if self.mutated:
             self._check_overlap(values)
-        arguments = list(values) if self.mutated else values
         results = self.runner(values)
-        for name, result in zip(self.mutated, results, strict=False):
-            arguments[self._positions[name]].copy_(result)
         if self._returns_leaf:
             return results[-1]
         return pytree.tree_unflatten(results[len(self.mutated) :], self.out_spec)
@@ -130,21 +125,28 @@ class Program:
                 )
 
     def _check_overlap(self, values: Sequence[Any]) -> None:
-        """A model that writes to a tensor was traced for inputs that do not overlap."""
-        ends: list[tuple[int, int, str]] = []
+        """A model that writes to a tensor was traced for inputs that do not overlap. A written
+        input may also be a view of any weight; weights may be views of each other."""
+        written = any(spec.kind == "user" and spec.name in self.mutated for spec in self.inputs)
+        spans: list[tuple[int, int, str, bool]] = []
         for spec, value in zip(self.inputs, values, strict=True):
-            looked_at = spec.kind == "user" or spec.name in self.mutated
-            if looked_at and isinstance(value, torch.Tensor) and value.numel():
+            alone = spec.kind == "user" or spec.name in self.mutated
+            if (alone or written) and isinstance(value, torch.Tensor) and value.numel():
                 last = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
                 start = value.data_ptr()
-                ends.append((start, start + (last + 1) * value.element_size(), spec.name))
-        ends.sort()
-        for (_, end, first), (start, _, second) in itertools.pairwise(ends):
-            if start < end:
+                spans.append((start, start + (last + 1) * value.element_size(), spec.name, alone))
+        spans.sort()
+        # Of the tensors so far that reach furthest: any, and one that has to lie alone.
+        furthest, furthest_alone = (0, ""), (0, "")
+        for start, end, name, alone in spans:
+            reach, other = furthest if alone else furthest_alone
+            if start < reach:
                 raise InvalidArgumentError(
-                    f"inputs `{first}` and `{second}` share memory, and the model writes to "
+                    f"inputs `{other}` and `{name}` share memory, and the model writes to "
                     f"{', '.join(self.mutated)}: pass a copy of one"
                 )
+            furthest = max(furthest, (end, name))
+            furthest_alone = max(furthest_alone, (end, name)) if alone else furthest_alone
 
     def refit(self, values: Mapping[str, torch.Tensor]) -> None:
         """Gives a loaded program other weights, by name: all of them, or, with an error, none.
@@ -241,7 +243,7 @@ def compile(  # noqa: A001
             if settings.freeze_weights and node.name not in mutated:
                 weights[node.name] = (spec.target, get())
     try:
-        compilation = compile_graph(gm, weights, settings, exported.range_constraints)
+        compilation = compile_graph(gm, weights, settings, exported.range_constraints, mutated)
     except TrainingError as error:
         raise InvalidArgumentError(f"the model cannot be compiled: {error}") from None
     if settings.require_full_compilation:

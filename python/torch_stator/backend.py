@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import _disable_current_modes
 from .compiler import Compilation, TrainingError, compile_graph
 from .errors import InvalidArgumentError, warn_fallback
 from .export import module_name, user_location
-from .runner import describe_sharing
 from .settings import CompilationSettings
 from .stats import counted
 
@@ -117,8 +116,10 @@ def _compile_inference(
     if merged:
         return _guard_aliases(gm, compiled, example_inputs, range(len(outer)))
     if mutated:
-        others = (i for i, node in enumerate(outer) if not _is_weight(node))
-        return _guard_aliases(gm, compiled, example_inputs, {*mutated, *others})
+        # Buffers are not views of each other, but an input may be a view of any weight.
+        given = {i for i, node in enumerate(outer) if not _is_weight(node)}
+        positions = range(len(outer)) if mutated & given else mutated | given
+        return _guard_aliases(gm, compiled, example_inputs, positions)
     return compiled
 
 
@@ -133,13 +134,27 @@ def _guard_aliases(
     to look at."""
     eager = counted(gm.forward)
     order = [i for i in sorted(positions) if isinstance(example_inputs[i], torch.Tensor)]
-    traced = describe_sharing([example_inputs[i] for i in order])
+    traced = _describe_sharing([example_inputs[i] for i in order])
 
     def call(*inputs: torch.Tensor) -> Any:
-        same = describe_sharing([inputs[i] for i in order]) == traced
+        same = _describe_sharing([inputs[i] for i in order]) == traced
         return compiled(*inputs) if same else eager(*inputs)
 
     return call
+
+
+def _describe_sharing(tensors: Sequence[torch.Tensor]) -> tuple[list[int], list[int]]:
+    """Which of the tensors lie in one storage, and how far those are from the first there; equal
+    for tensors of equal layouts that share memory in the same way."""
+    seen: dict[int, int] = {}
+    firsts = [
+        seen.setdefault(tensor.untyped_storage().data_ptr(), i) for i, tensor in enumerate(tensors)
+    ]
+    return firsts, [
+        tensors[i].data_ptr() - tensors[first].data_ptr()
+        for i, first in enumerate(firsts)
+        if i != first
+    ]
 
 
 def _is_weight(node: torch.fx.Node) -> bool:

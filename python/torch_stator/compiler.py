@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from . import _ffi
+from .builder import build_runner, take_out_views
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
 from .freeze import FrozenWeights, can_freeze
 from .reference import ReferenceEngine
 from .report import GraphReport, publish
-from .runner import Runner, build_runner
+from .runner import Runner
 from .settings import CompilationSettings
 from .stats import count_compilation
 
@@ -47,10 +48,11 @@ def compile_graph(
     weights: Mapping[str, tuple[str, torch.Tensor]],
     settings: CompilationSettings,
     ranges: Mapping[Any, Any] | None = None,
+    written: Sequence[str] = (),
 ) -> Compilation:
     """Compiles `gm`, changing it. `weights`: by placeholder, a weight's own name and its tensor;
     the tensors are the user's, who may change them at any time. `ranges` as export_graph takes
-    them."""
+    them. `written`: the placeholders whose tensors take the first outputs, in order."""
     _refuse_training(gm)
     start = time.perf_counter()
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
@@ -69,6 +71,7 @@ def compile_graph(
         if order != sorted(order):
             put_in_memory_order(gm, by_name[placeholder], order)
 
+    outputs = take_out_views(gm, len(written))
     known = [Weight(placeholder, name) for placeholder, (name, _) in weights.items()]
     known += [Weight(placeholder, placeholder) for placeholder in constants]
     contents = [*frozen.contents(), *(t.detach().contiguous() for t in constants.values())]
@@ -90,7 +93,8 @@ def compile_graph(
     count_compilation(report)
     text = compiled.report_text() + "".join(f"note: {note}\n" for note in report["notes"])
     publish(GraphReport(report, text), settings)
-    runner = build_runner(gm, report, engines, list(constants.values()))
+    writes = [placeholders.index(name) for name in written]
+    runner = build_runner(gm, outputs, report, engines, list(constants.values()), writes)
     frozen.bind([engine for engine in engines if engine is not None])
     if weights:
         runner.freeze(frozen, [placeholders.index(name) for name in weights])

@@ -32,7 +32,7 @@ from .archive import (
     write_archive,
 )
 from .errors import CorruptFileError, UnsupportedError, VersionMismatchError
-from .runner import Runner
+from .runner import Copy, Runner
 from .saved_weights import SavedWeights
 from .signature import DynamicSize, Input, Size
 from .torch_part import part_from_json, part_to_json
@@ -188,23 +188,51 @@ def _read_runner(
     num_constants = sum(name.startswith("constants/") for name in tensors)
     constants = [tensors[f"constants/{i}"] for i in range(num_constants)]
     num_values = _read_int(document["num_values"], _MAX_VALUES)
+    num_steps = len(parts) - _read_int(document["num_views"], 2)
     alive = set(range(num_inputs + num_constants))
     total = len(alive) + num_values
-    steps = []
+    steps, copies, writes = [], [], []
     for i, (part, step) in enumerate(zip(parts, document["steps"], strict=True)):
-        reads, writes, dead = (tuple(_read_int(slot, total) for slot in slots) for slots in step)
+        if i == num_steps:
+            copies, writes = _read_moves(document, num_inputs, total, alive)
+        reads, made, dead = (tuple(_read_int(slot, total) for slot in slots) for slots in step)
         require(alive.issuperset(reads), f"step {i} reads what no step before it made")
-        require(_arity(part) == (len(reads), len(writes)), f"step {i} does not fit its part")
-        alive.update(writes)
+        require(_arity(part) == (len(reads), len(made)), f"step {i} does not fit its part")
+        alive.update(made)
         require(alive.issuperset(dead), f"step {i} drops what is not there")
         alive.difference_update(dead)
-        steps.append((reads, writes, dead))
+        steps.append((reads, made, dead))
+    if num_steps == len(parts):
+        copies, writes = _read_moves(document, num_inputs, total, alive)
     outputs = [_read_output(out, alive) for out in document["outputs"]]
-    copies = [
-        (_read_int(i, len(outputs)), None if strides is None else [_read_int(s) for s in strides])
-        for i, strides in document["copies"]
-    ]
-    return Runner(parts, steps, outputs, constants, num_values, copies, check_weights=False)
+    return Runner(
+        parts,
+        steps,
+        outputs,
+        constants,
+        num_values,
+        copies,
+        writes,
+        len(parts) - num_steps,
+        check_weights=False,
+    )
+
+
+def _read_moves(
+    document: Mapping[str, Any], num_inputs: int, total: int, alive: set[int]
+) -> tuple[list[Copy], list[tuple[int, int]]]:
+    """The copies and the writes to arguments, behind the steps and before the views."""
+    copies: list[Copy] = []
+    for source, slot, strides in document["copies"]:
+        require(source in alive, "it copies what no step made")
+        sizes = None if strides is None else tuple(map(_read_int, strides))
+        copies.append((source, _read_int(slot, total), sizes))
+        alive.add(slot)
+    writes = []
+    for argument, slot in document["writes"]:
+        require(slot in alive and argument in alive, "it writes what no step made")
+        writes.append((_read_int(argument, num_inputs), slot))
+    return copies, writes
 
 
 def _arity(part: _ffi.Engine | GraphModule) -> tuple[int, int]:

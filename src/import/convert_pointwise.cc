@@ -38,12 +38,23 @@ Values ConvertAdd(Conversion& c, std::string_view op) {
   return {AddPromoted(c, op == "add" ? "add" : "sub", terms, dtype)};
 }
 
-Values ConvertDiv(Conversion& c, std::string_view) {
+// A quotient or remainder in the dtype of its operands. torch raises where an integer is divided by
+// zero, which an engine cannot.
+Values ConvertQuotient(Conversion& c, std::string_view op) {
   Operand operands[] = {GetOperand(c, "self"), GetOperand(c, "other")};
   DType dtype = ResultType(c, operands);
+  const std::optional<Scalar>& divisor = operands[1].scalar;
+  bool known = divisor && divisor->is_static() && divisor->value() != 0;
+  c.Require(known || IsFloat(dtype), "torch raises when an integer is divided by zero");
+  return {AddPromoted(c, op, operands, dtype)};
+}
+
+Values ConvertDiv(Conversion& c, std::string_view) {
   std::string mode = c.String("rounding_mode", "");
-  if (mode == "floor") return {AddPromoted(c, "floor_div", operands, dtype)};
-  if (mode == "trunc") return {AddPromoted(c, "trunc_div", operands, dtype)};
+  if (mode == "floor") return ConvertQuotient(c, "floor_div");
+  if (mode == "trunc") return ConvertQuotient(c, "trunc_div");
+  Operand operands[] = {GetOperand(c, "self"), GetOperand(c, "other")};
+  DType dtype = ResultType(c, operands);
   return {AddPromoted(c, "div", operands, ToFloatType(dtype))};
 }
 
@@ -310,13 +321,13 @@ constexpr Converter kRows[] = {
     {"aten.div.Scalar_mode", ConvertDiv},
     {"aten.divide.Tensor", ConvertDiv},
     {"aten.true_divide.Tensor", ConvertDiv},
-    {"aten.floor_divide.default", ConvertBinary, "floor_div"},
-    {"aten.floor_divide.Scalar", ConvertBinary, "floor_div"},
-    {"aten.remainder.Tensor", ConvertBinary, "remainder"},
-    {"aten.remainder.Scalar", ConvertBinary, "remainder"},
-    {"aten.remainder.Scalar_Tensor", ConvertBinary, "remainder"},
-    {"aten.fmod.Tensor", ConvertBinary, "fmod"},
-    {"aten.fmod.Scalar", ConvertBinary, "fmod"},
+    {"aten.floor_divide.default", ConvertQuotient, "floor_div"},
+    {"aten.floor_divide.Scalar", ConvertQuotient, "floor_div"},
+    {"aten.remainder.Tensor", ConvertQuotient, "remainder"},
+    {"aten.remainder.Scalar", ConvertQuotient, "remainder"},
+    {"aten.remainder.Scalar_Tensor", ConvertQuotient, "remainder"},
+    {"aten.fmod.Tensor", ConvertQuotient, "fmod"},
+    {"aten.fmod.Scalar", ConvertQuotient, "fmod"},
     {"aten.pow.Tensor_Scalar", ConvertPow},
     {"aten.pow.Tensor_Tensor", ConvertPow},
     {"aten.pow.Scalar", ConvertPow},

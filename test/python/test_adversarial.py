@@ -1,6 +1,9 @@
 """What is easily got wrong in silence: memory that values share, weights that change in odd ways,
 threads, forks, errors in the middle. All against eager PyTorch."""
 
+import os
+import select
+import signal
 import threading
 
 import pytest
@@ -255,3 +258,125 @@ def test_threads_call_while_weights_change():
     assert not wrong
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), model(x))
+
+
+# ---- interruptions, forks, division
+
+
+def test_an_interrupted_compilation_is_begun_anew(monkeypatch):
+    model, x = make_net(), torch.randn(3, 8)
+    compiled = compile_for_test(model)
+    original = torch_stator.compiler._ffi.compile
+
+    def interrupted(*args):
+        monkeypatch.setattr(torch_stator.compiler._ffi, "compile", original)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch_stator.compiler._ffi, "compile", interrupted)
+    torch_stator.reset_stats()
+    with torch.no_grad():
+        with pytest.raises(KeyboardInterrupt):
+            compiled(x)
+        torch.testing.assert_close(compiled(x), model(x))
+    assert torch_stator.stats().engine_calls == 1
+
+
+def in_child(function):
+    """What `function` returns in a forked child, as text; None if it takes 60 s."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, str(function()).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        text = pipe.read() if select.select([pipe], [], [], 60)[0] else None
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return text
+
+
+def test_a_forked_child_calls_and_compiles():
+    model, x = nn.Sequential(nn.Linear(64, 64), nn.GELU()), torch.randn(512, 64)
+    compiled, other = compile_for_test(model), compile_for_test(nn.Linear(64, 2))
+    with torch.no_grad():
+        expected = compiled(x)
+        assert in_child(lambda: torch.allclose(compiled(x), expected, atol=1e-5)) == "True"
+        assert in_child(lambda: other(x).shape) == "torch.Size([512, 2])"
+        torch.testing.assert_close(compiled(x), expected)
+
+
+class Rows(torch.utils.data.Dataset):
+    """Each row is what the compiled model makes of it in a worker."""
+
+    def __init__(self, compiled, x):
+        self.compiled, self.x = compiled, x
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        with torch.no_grad():
+            return self.compiled(self.x[i : i + 1])[0]
+
+
+def test_workers_of_a_data_loader_call():
+    model, x = make_net(), torch.randn(6, 8)
+    compiled = compile_for_test(model)
+    with torch.no_grad():
+        compiled(x[:1])
+        loader = torch.utils.data.DataLoader(Rows(compiled, x), batch_size=2, num_workers=2)
+        torch.testing.assert_close(torch.cat(list(loader)), model(x))
+
+
+QUOTIENTS = {
+    "floor": lambda x, y: x // y,
+    "trunc": lambda x, y: torch.div(x, y, rounding_mode="trunc"),
+    "remainder": torch.remainder,
+    "fmod": torch.fmod,
+}
+
+
+@pytest.mark.parametrize("name", QUOTIENTS)
+def test_integer_division(name):
+    function = QUOTIENTS[name]
+    compiled = compile_for_test(function)
+    x, y = torch.arange(-8, 8), torch.arange(1, 17)
+    torch.testing.assert_close(compiled(x, y), function(x, y))
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        compiled(x, y - 1)
+    by_number = compile_for_test(lambda x: (function(x, 3), function(x, -4)))
+    torch_stator.reset_stats()
+    torch.testing.assert_close(by_number(x), (function(x, 3), function(x, -4)))
+    assert torch_stator.stats().fallback_calls == 0
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        compile_for_test(lambda x: function(x, 0))(x)
+
+
+def test_threads_call_while_a_loaded_program_is_refitted(tmp_path):
+    model, x = make_net(), torch.randn(3, 8)
+    torch_stator.save(torch_stator.compile(model, (x,), min_block_size=1), tmp_path / "it")
+    program = torch_stator.load(tmp_path / "it")
+    states, expected, wrong = [], [], []
+    with torch.no_grad():
+        for _ in range(2):
+            states.append({name: value.clone() for name, value in model.state_dict().items()})
+            expected.append(model(x))
+            model[0].weight.mul_(2)
+
+    def call():
+        with torch.no_grad():
+            for _ in range(200):
+                found = program(x)
+                if not any(torch.allclose(found, value, atol=1e-5) for value in expected):
+                    wrong.append(found)
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for state in reversed(states):
+            torch_stator.refit(program, state)
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -217,7 +217,7 @@ def test_refit_refuses_what_does_not_fit(run):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(InvalidArgumentError, match="`fc.weigth`: did you mean `fc.weight`"):
         torch_stator.refit(compiled, {"fc.bias": torch.ones(6), "fc.weigth": torch.ones(6, 8)})
-    with pytest.raises(InvalidArgumentError, match=r"expected torch.float32\[6, 8\], found torch.float32\[8, 6\]"):
+    with pytest.raises(InvalidArgumentError, match=r"\[6, 8\], found torch.float32\[8, 6\]"):
         torch_stator.refit(compiled, {"fc.bias": torch.ones(6), "fc.weight": torch.ones(8, 6)})
     with pytest.raises(InvalidArgumentError, match="found int"):
         torch_stator.refit(3, {})
