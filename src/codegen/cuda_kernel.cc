@@ -10,8 +10,13 @@ namespace {
 
 // The families that may have a kernel's body, the better one first.
 std::vector<const KernelFamily*> FindFamilies(std::string_view kind) {
-  if (kind == "pointwise" || kind == "copy") return {&kPointwiseFamily};
+  if (kind == "pointwise" || kind == "copy") return {&kTransposeFamily, &kPointwiseFamily};
   if (kind == "rowwise") return {&kRowwiseFamily};
+  if (kind == "reduce") return {&kReduceFamily};
+  if (kind == "pool") return {&kPoolFamily};
+  if (kind == "gather") return {&kIndexFamily};
+  if (kind == "conv") return {&kConvFamily};
+  if (kind == "reference") return {&kIndexFamily, &kPoolFamily};
   return {};
 }
 
@@ -29,6 +34,8 @@ std::vector<Attrs> FindCudaVariants(std::string_view kind, const Graph& body,
                                     std::span<const KernelOperand> outputs, const Target& target) {
   CudaSite site{.kind = kind, .body = body, .inputs = inputs, .outputs = outputs, .target = target};
   std::vector<Attrs> variants;
+  constexpr size_t kMaxOperands = 120;  // parameters of a kernel: at most 4 KB, symbols among them
+  if (inputs.size() + outputs.size() > kMaxOperands) return variants;
   for (const KernelFamily* family : FindFamilies(kind)) {
     for (Attrs& variant : family->find_variants(site)) {
       variant.Set("form", std::string(family->name));

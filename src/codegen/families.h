@@ -22,5 +22,14 @@ extern const KernelFamily kPointwiseFamily;
 extern const KernelFamily kTransposeFamily;
 // Softmax, log-softmax, layer and RMS norm along the last dims, with pointwise nodes around.
 extern const KernelFamily kRowwiseFamily;
+// Pointwise nodes, then a reduction.
+extern const KernelFamily kReduceFamily;
+
+// Pooling, with pointwise nodes behind.
+extern const KernelFamily kPoolFamily;
+// Convolutions, with pointwise nodes behind: depthwise ones, and any as a last resort.
+extern const KernelFamily kConvFamily;
+// One node that moves or makes elements.
+extern const KernelFamily kIndexFamily;
 
 }  // namespace stator

@@ -171,18 +171,13 @@ void KernelText::OpenBlock() {
 }
 
 void KernelText::OpenLoop(std::string_view name, int64_t count) {
-  loops_.push_back(count != 1);
   if (count == 1) {
+    OpenBlock();
     Line("constexpr int {} = 0;", name);
     return;
   }
   AddLine("#pragma unroll");
   Open("for (int {} = 0; {} < {}; ++{})", name, name, count, name);
-}
-
-void KernelText::CloseLoop() {
-  if (loops_.back()) Close();
-  loops_.pop_back();
 }
 
 std::string KernelText::Size(const Dim& dim) {
@@ -206,7 +201,7 @@ std::string KernelText::At(const std::string& pointer, const std::string& offset
 }
 
 CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int smem) {
-  STATOR_CHECK(depth_ == 1 && loops_.empty(), "{} blocks left open", depth_ - 1);
+  STATOR_CHECK(depth_ == 1, "{} blocks left open", depth_ - 1);
   CudaKernel kernel{.source = {},
                     .entry = std::string(entry),
                     .grid = std::move(grid),

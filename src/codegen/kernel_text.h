@@ -66,10 +66,9 @@ class KernelText {
   void Close();
   // A block of its own, to be closed.
   void OpenBlock();
-  // `#pragma unroll`, then a loop `for (int name = 0; name < count; ++name)`; none of both, but the
-  // name as a constant of the value 0, when count is 1.
+  // `#pragma unroll` and a loop `for (int name = 0; name < count; ++name)`, to be closed; for a
+  // count of 1 a block in which the name is 0.
   void OpenLoop(std::string_view name, int64_t count);
-  void CloseLoop();
 
   // A size for an expression; notes the symbols that it needs.
   std::string Size(const Dim& dim);
@@ -91,7 +90,6 @@ class KernelText {
   const CudaSite& site_;
   std::vector<std::string> types_, input_names_, output_names_, value_names_;
   std::set<std::string> symbols_;
-  std::vector<bool> loops_;  // for each OpenLoop not closed: whether it opened a block
   std::string lines_;
   int depth_ = 1;
 };

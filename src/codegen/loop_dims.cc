@@ -61,18 +61,29 @@ LoopDims MergeInOrder(const Dims& domain, std::vector<Dims> strides) {
   return loop;
 }
 
-LoopDims MergeDims(const Dims& domain, std::vector<Dims> strides) {
-  std::vector<size_t> order(domain.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
+LoopDims SortDims(const Dims& domain, const std::vector<Dims>& strides,
+                  std::vector<size_t>* order) {
+  std::vector<size_t> sorted(domain.size());
+  std::iota(sorted.begin(), sorted.end(), 0);
+  std::stable_sort(sorted.begin(), sorted.end(),
                    [&](size_t a, size_t b) { return Guess(strides[0][a]) > Guess(strides[0][b]); });
-  Dims sorted;
-  std::vector<Dims> sorted_strides(strides.size());
-  for (size_t i : order) {
-    sorted.push_back(domain[i]);
-    for (size_t k = 0; k < strides.size(); ++k) sorted_strides[k].push_back(strides[k][i]);
+  LoopDims loop;
+  loop.strides.resize(strides.size());
+  for (size_t d : sorted) {
+    loop.dims.push_back(domain[d]);
+    for (size_t k = 0; k < strides.size(); ++k) loop.strides[k].push_back(strides[k][d]);
   }
-  return MergeInOrder(sorted, std::move(sorted_strides));
+  if (order != nullptr) *order = sorted;
+  if (domain.empty()) {
+    loop.dims = {Dim(1)};
+    for (Dims& each : loop.strides) each = {Dim(0)};
+  }
+  return loop;
+}
+
+LoopDims MergeDims(const Dims& domain, std::vector<Dims> strides) {
+  LoopDims sorted = SortDims(domain, strides, nullptr);
+  return MergeInOrder(sorted.dims, std::move(sorted.strides));
 }
 
 bool IsMultiple(const Dim& dim, int64_t divisor) {

@@ -3,7 +3,7 @@
 //
 // In:  a domain and the strides with which each operand is read over it (0: repeated).
 // Out: dims from the outermost to the innermost in the order in which the first operand lies.
-// Invariant: no dim of size 1; one dim at least.
+// Invariant: what is merged has no dim of size 1, and one dim at least.
 #pragma once
 
 #include "codegen/kernel_text.h"
@@ -22,6 +22,8 @@ Dims BroadcastStrides(const KernelOperand& operand, const Dims& domain);
 
 // Sorts the dims by the first operand's strides (where sizes are symbolic, by a guess) and merges.
 LoopDims MergeDims(const Dims& domain, std::vector<Dims> strides);
+// Sorts them so without merging; `order` (may be null): which dim of the domain each one is.
+LoopDims SortDims(const Dims& domain, const std::vector<Dims>& strides, std::vector<size_t>* order);
 // Merges neighbours, in the order given.
 LoopDims MergeInOrder(const Dims& domain, std::vector<Dims> strides);
 

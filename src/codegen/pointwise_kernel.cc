@@ -6,42 +6,18 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "codegen/body_text.h"
 #include "codegen/families.h"
+#include "codegen/pointwise_body.h"
 #include "codegen/vector_text.h"
-#include "ir/op_def.h"
 
 namespace stator {
 namespace {
-
-bool IsCopy(const CudaSite& site) { return site.kind == "copy"; }
-
-bool IsPointwise(const CudaSite& site) {
-  if (IsCopy(site)) return true;
-  if (site.outputs.empty() || !HasPlainConstants(site.body)) return false;
-  for (NodeId id : site.body.nodes()) {
-    if (!site.body.node(id).op->Is(kPointwise)) return false;
-  }
-  for (const KernelOperand& output : site.outputs) {
-    if (output.dims != site.outputs[0].dims) return false;
-  }
-  return true;
-}
-
-// Operands in the order outputs, inputs: the first output gives the order of the dims.
-LoopDims FindLoop(const CudaSite& site) {
-  const Dims& domain = site.outputs[0].dims;
-  std::vector<Dims> strides;
-  for (const KernelOperand& output : site.outputs) strides.push_back(output.strides);
-  for (const KernelOperand& input : site.inputs) strides.push_back(BroadcastStrides(input, domain));
-  return MergeDims(domain, std::move(strides));
-}
 
 Attrs MakeVariant(int vec, int block) { return {{"block", Dim(block)}, {"vec", Dim(vec)}}; }
 
 std::vector<Attrs> FindPointwiseVariants(const CudaSite& site) {
   if (!IsPointwise(site)) return {};
-  LoopDims loop = FindLoop(site);
+  LoopDims loop = FindPointwiseLoop(site);
   int vec = FindVec(site, loop);
   constexpr int kBlock = 256, kSmallBlock = 128;
   // Few elements: rather more threads than long vectors, so that every multiprocessor has some.
@@ -61,19 +37,13 @@ std::vector<Attrs> FindPointwiseVariants(const CudaSite& site) {
   return variants;
 }
 
-std::vector<std::string> ParameterTypes(const CudaSite& site) {
-  if (!IsCopy(site)) return {};
-  std::string type = MovedType(site.outputs[0].dtype);
-  return {type, type};
-}
-
 class PointwiseWriter {
  public:
   PointwiseWriter(const CudaSite& site, const Attrs& variant)
       : site_(site),
-        text_(site, ParameterTypes(site)),
+        text_(site, PointwiseTypes(site)),
         body_(text_),
-        loop_(FindLoop(site)),
+        loop_(FindPointwiseLoop(site)),
         vec_(std::min<int>(FindVec(site, loop_), static_cast<int>(variant.GetInt("vec")))),
         block_(static_cast<int>(variant.GetInt("block"))),
         vectors_(text_, loop_, vec_, "i", MakeCoordinates(loop_), IsCopy(site)) {}
@@ -84,6 +54,7 @@ class PointwiseWriter {
     text_.Line("if (i >= {}) return;", text_.Size(loop_.count()));
     WriteCoordinates(text_, loop_, "i", MakeCoordinates(loop_), vectors_.FindUsed());
     text_.Line("LaunchDependents();");
+    elements_.resize(site_.inputs.size());
     for (bool constant : {true, false}) {
       if (!constant) text_.Line("WaitForInputs();");
       for (size_t i = 0; i < site_.inputs.size(); ++i) {
@@ -107,17 +78,9 @@ class PointwiseWriter {
     size_t num_outputs = site_.outputs.size();
     for (size_t i = 0; i < num_outputs; ++i) vectors_.Declare(i);
     if (vec_ > 1) text_.OpenLoop("j", vec_);
-    std::vector<std::string> results;
-    if (IsCopy(site_)) {
-      results = {elements_[0]};
-    } else {
-      for (size_t i = 0; i < site_.inputs.size(); ++i) {
-        body_.Define(site_.body.inputs()[i], fmt::format("ToCompute({})", elements_[i]));
-      }
-      for (ValueId output : site_.body.outputs()) results.push_back(body_.Element(output));
-    }
+    std::vector<std::string> results = WritePointwise(site_, body_, elements_);
     for (size_t i = 0; i < num_outputs; ++i) text_.Line("{} = {};", vectors_.Target(i), results[i]);
-    if (vec_ > 1) text_.CloseLoop();
+    if (vec_ > 1) text_.Close();
     for (size_t i = 0; i < num_outputs; ++i) vectors_.Store(i);
   }
 
@@ -127,7 +90,7 @@ class PointwiseWriter {
   LoopDims loop_;
   int vec_, block_;
   VectorText vectors_;
-  std::map<size_t, std::string> elements_;  // per input, its element j
+  std::vector<std::string> elements_;  // per input, its element j
 };
 
 CudaKernel MakePointwiseKernel(const CudaSite& site, const Attrs& variant) {

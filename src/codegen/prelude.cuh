@@ -216,6 +216,12 @@ Compute<T> Rounded(From value) {
   return ToCompute(CastTo<T>(value));
 }
 
+// The bits of an element as an unsigned integer of its size.
+template <typename Bits, typename T>
+Bits BitsOf(T a) {
+  return __builtin_bit_cast(Bits, a);
+}
+
 // ---- vectors of neighbouring elements
 template <typename T, int N>
 struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Vec {
@@ -244,6 +250,8 @@ void Store(T* address, const Vec<T, N>& vec) {
 template <typename T>
 using Exactly = typename Same<T>::Type;
 
+inline int abs(int a) { return a < 0 ? -a : a; }
+inline i64 abs(i64 a) { return a < 0 ? -a : a; }
 inline float abs(float a) { return fabsf(a); }
 inline double abs(double a) { return fabs(a); }
 inline float round(float a) { return rintf(a); }
@@ -341,6 +349,34 @@ T ShuffleXor(T a, int mask) {
   } else {
     return __shfl_xor_sync(0xffffffffu, a, mask);
   }
+}
+
+// A value and where it was found. NaN comes before all, of equals the first.
+template <typename T>
+struct Best {
+  T value;
+  i64 index;
+};
+template <bool kLargest>
+struct Search {
+  template <typename T>
+  Best<T> operator()(Best<T> a, Best<T> b) const {
+    bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+    bool a_first = a.index >= 0 && (b.index < 0 || a.index < b.index);
+    if (a.index < 0 || b.index < 0 || (a_nan && b_nan) || a.value == b.value) return a_first ? a : b;
+    if (a_nan || b_nan) return a_nan ? a : b;
+    return (kLargest ? a.value > b.value : a.value < b.value) ? a : b;
+  }
+};
+struct Any {
+  bool operator()(bool a, bool b) const { return a || b; }
+};
+struct All {
+  bool operator()(bool a, bool b) const { return a && b; }
+};
+template <typename T>
+Best<T> ShuffleXor(Best<T> a, int mask) {
+  return {ShuffleXor(a.value, mask), ShuffleXor(a.index, mask)};
 }
 
 // Over groups of `kLanes` neighbouring lanes; all lanes of the warp must take part.

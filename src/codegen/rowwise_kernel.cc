@@ -225,7 +225,7 @@ class RowwiseWriter {
       return;
     }
     if (!exact_ || num_steps_ == 1) text_.Close();
-    if (num_steps_ > 1) text_.CloseLoop();
+    if (num_steps_ > 1) text_.Close();
   }
 
   // A row that takes one step: where in it the thread works.
@@ -276,7 +276,7 @@ class RowwiseWriter {
       text_.Line("{} = {};", vectors_->Target(i), values_.Element(site_.body.outputs()[i]));
     }
     values_.Leave();
-    text_.CloseLoop();
+    text_.Close();
     for (size_t i : outputs) vectors_->Store(i);
     CloseSteps();
   }

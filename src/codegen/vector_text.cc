@@ -32,7 +32,7 @@ std::string VectorText::Load(size_t i) {
     text_.Line("Vec<{}, {}> {}_vec;", InputType(i), vec_, name);
     text_.OpenLoop("j", vec_);
     text_.Line("{}_vec[j] = {}[{} + j * {}];", name, at, offset, text_.Size(InputStride(i)));
-    text_.CloseLoop();
+    text_.Close();
   }
   return name + "_vec[j]";
 }

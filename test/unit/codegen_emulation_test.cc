@@ -71,6 +71,88 @@ TEST(CudaEmulation, Copy) {
   emulation.Run();
 }
 
+TEST(CudaEmulation, Transpose) {
+  Emulation emulation("transpose");
+  for (const char* dtype : {"f16", "f32"}) {
+    auto add = [&](const char* kind, const char* body, SymbolValues symbols = {}) {
+      emulation.Add({.kind = kind, .body = InDType(body, dtype), .symbols = std::move(symbols)});
+    };
+    add("copy", "graph @g(%x: _[33, 70]@10) {\n %0 = cast(%x) {dtype = _}\n return %0\n}");
+    add("pointwise", R"(graph @g(%x: _[2, 40, 5, 9], %y: _[2, 40, 5, 9]@0231, %z: _[40, 1, 1]) {
+      %0 = add(%x, %z) : _[2, 40, 5, 9]@0231
+      %1 = mul(%0, %y) : _[2, 40, 5, 9]@0231
+      return %1, %0
+    })");
+    add("pointwise", R"(graph @g(%x: _[s0, 40, 8]@021) where s0 in [1, 9] {
+      %0 = relu(%x)
+      return %0
+    })",
+        {{"s0", 3}});
+  }
+  emulation.Run();
+}
+
+TEST(CudaEmulation, Reduce) {
+  Emulation emulation("reduce");
+  auto add = [&](const std::string& body, std::vector<Layout> layouts = {},
+                 SymbolValues symbols = {}) {
+    emulation.Add({.kind = "reduce",
+                   .body = body,
+                   .layouts = std::move(layouts),
+                   .symbols = std::move(symbols),
+                   .special = false,
+                   .low = -3,
+                   .high = 4,
+                   .slack = 10,
+                   .scale = {0.5}});
+  };
+  const char* kShapes[][2] = {{"_[5, 96]", "axes = [1], keepdim = false"},
+                              {"_[96, 33]", "axes = [0], keepdim = true"},
+                              {"_[2, 3, 7]", "axes = [0, 2], keepdim = false"},
+                              {"_[2, 5, 3, 9]@0231", "axes = [2, 3], keepdim = false"},
+                              {"_[3, 700]", "axes = [0, 1], keepdim = false"},
+                              {"_[2, 5000]", "axes = [1], keepdim = false"}};
+  for (auto [type, axes] : kShapes) {
+    for (const char* op : {"sum", "mean", "amax", "amin", "prod", "any", "all"}) {
+      std::string body =
+          fmt::format("graph @g(%x: {}) {{\n %0 = {}(%x) {{{}}}\n return %0\n}}", type, op, axes);
+      for (const char* dtype : {"f16", "f32", "f64", "i32"}) {
+        bool is_mean = op == std::string("mean"), is_integer = dtype == std::string("i32");
+        if (op == std::string("prod") && !is_integer) continue;
+        if (is_mean && is_integer) continue;
+        if (dtype == std::string("f64") && op != std::string("sum")) continue;
+        add(InDType(body, dtype));
+      }
+    }
+    add(InDType(fmt::format("graph @g(%x: {}) {{\n %0 = var(%x) {{correction = 1.0, {}}}\n"
+                            " return %0\n}}",
+                            type, axes),
+                "f32"));
+  }
+  for (const char* dtype : {"f16", "i64"}) {
+    for (const char* op : {"argmax", "argmin"}) {
+      for (int axis : {0, 1}) {
+        add(InDType(fmt::format("graph @g(%x: _[40, 70]) {{\n %0 = {}(%x) {{axes = [{}], "
+                                "keepdim = false}}\n return %0\n}}",
+                                op, axis),
+                    dtype));
+      }
+    }
+  }
+  add("graph @g(%x: f16[5, 96], %y: f16[96]) {\n %0 = cast(%x) {dtype = f32}\n"
+      " %1 = cast(%y) {dtype = f32}\n %2 = mul(%0, %1)\n"
+      " %3 = sum(%2) {axes = [1], keepdim = true}\n return %3\n}",
+      {{.gaps = true}});
+  add("graph @g(%x: f32[0, 3]) {\n %0 = mean(%x) {axes = [0], keepdim = false}\n return %0\n}");
+  add("graph @g(%x: f32[s0, 70]) where s0 in [1, 99] {\n"
+      " %0 = mean(%x) {axes = [0], keepdim = false}\n return %0\n}",
+      {}, {{"s0", 11}});
+  add("graph @g(%x: f32[4, s0]) where s0 in [1, 99] {\n"
+      " %0 = sum(%x) {axes = [1], keepdim = false}\n return %0\n}",
+      {}, {{"s0", 75}});
+  emulation.Run();
+}
+
 TEST(CudaEmulation, Rowwise) {
   Emulation emulation("rowwise");
   for (std::string_view dtype : kFloats) {
@@ -119,6 +201,59 @@ TEST(CudaEmulation, Rowwise) {
       return %0
     })",
         {}, {{"s0", 11}});
+  }
+  emulation.Run();
+}
+
+TEST(CudaEmulation, Samples) {
+  Emulation emulation("samples");
+  auto add = [&](const char* kind, std::set<DType> dtypes, std::initializer_list<const char*> ops) {
+    for (const char* op : ops) {
+      for (KernelCase& each : MakeSampleCases(op, kind, dtypes)) emulation.Add(std::move(each));
+    }
+  };
+  std::set<DType> moved = {DType::kFloat16, DType::kInt64, DType::kBool};
+  std::set<DType> floats = {DType::kFloat16, DType::kFloat32};
+  add("gather", moved, {"embedding", "index_select"});
+  add("reference", moved, {"gather", "index", "pad", "flip", "tril", "triu", "full"});
+  add("reference", {DType::kFloat32, DType::kInt32}, {"arange"});
+  add("pool", floats, {"max_pool", "avg_pool"});
+  add("reference", floats, {"max_pool_indices", "adaptive_avg_pool"});
+  add("conv", floats, {"conv"});
+  emulation.Run();
+}
+
+TEST(CudaEmulation, ChannelsLast) {
+  Emulation emulation("channels_last");
+  for (const char* dtype : {"f16", "f32"}) {
+    auto add = [&](const char* kind, const std::string& body) {
+      emulation.Add({.kind = kind,
+                     .body = InDType(body, dtype),
+                     .special = false,
+                     .low = 0,
+                     .high = 7,
+                     .slack = 4});
+    };
+    add("conv",
+        R"(graph @g(%x: _[2, 16, 9, 8]@0231, %w: _[16, 1, 3, 3], %b: _[16], %r: _[2, 16, 5, 4]@0231) {
+      %0 = conv(%x, %w, %b) {dilation = [1, 1], groups = 16, output_padding = [0, 0], padding = [1, 1], stride = [2, 2], transposed = false} : _[2, 16, 5, 4]@0231
+      %1 = add(%0, %r) : _[2, 16, 5, 4]@0231
+      %2 = relu(%1) : _[2, 16, 5, 4]@0231
+      return %2
+    })");
+    add("pool", R"(graph @g(%x: _[2, 24, 9, 8]@0231) {
+      %0 = max_pool(%x) {ceil_mode = false, dilation = [1, 1], kernel = [3, 3], padding = [1, 1], stride = [2, 2]} : _[2, 24, 5, 4]@0231
+      return %0
+    })");
+    add("pool", R"(graph @g(%x: _[2, 24, 9, 8]@0231) {
+      %0 = avg_pool(%x) {ceil_mode = true, count_include_pad = false, divisor_override = 0, kernel = [3, 3], padding = [1, 1], stride = [2, 2]} : _[2, 24, 5, 5]@0231
+      %1 = sigmoid(%0) : _[2, 24, 5, 5]@0231
+      return %1
+    })");
+    add("gather", R"(graph @g(%w: _[7, 48], %i: i64[3, 5]) {
+      %0 = embedding(%w, %i)
+      return %0
+    })");
   }
   emulation.Run();
 }

@@ -14,6 +14,7 @@
 #include <memory>
 #include <random>
 #include <regex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,9 @@
 
 #include "codegen/cuda_kernel.h"
 #include "ir/parse.h"
+#include "ir/print.h"
 #include "ops/evaluate.h"
+#include "ops/samples.h"
 
 namespace stator::testing {
 
@@ -105,6 +108,20 @@ struct KernelCase {
   double slack = 1;                // factor of the tolerances
   std::vector<double> scale = {};  // per input, factor of random floats
 };
+
+// The samples of an op's row, for the dtypes given, as cases of a kernel of this kind.
+inline std::vector<KernelCase> MakeSampleCases(std::string_view op, const std::string& kind,
+                                               const std::set<DType>& dtypes) {
+  std::vector<KernelCase> cases;
+  for (const SampleCase& sample : ExpandSamples(GetOp(op))) {
+    if (sample.dtype && !dtypes.contains(*sample.dtype)) continue;
+    KernelCase made{
+        .kind = kind, .body = PrintGraph(MakeSampleGraph(sample)), .special = false, .slack = 4};
+    if (sample.low != sample.high) made.low = sample.low, made.high = sample.high;
+    cases.push_back(std::move(made));
+  }
+  return cases;
+}
 
 // ---- sources
 class Emulation {

@@ -1,0 +1,56 @@
+// Kernels around one op that is not pointwise, with a thread per vector of its output: what they
+// share.
+//
+// In:  a body: the op (anchor), which reads inputs of the body, then pointwise nodes on its
+// output's dims (epilogue). Out: the thread's position in the output, and the statements behind the
+// anchor's.
+#pragma once
+
+#include "codegen/body_text.h"
+#include "codegen/vector_text.h"
+
+namespace stator {
+
+struct AnchoredBody {
+  const Node* anchor = nullptr;
+  ValueId y;
+  // For each of the anchor's inputs its position among the site's, -1 for an absent one.
+  std::vector<int> operands;
+};
+
+// Empty unless the body is as above, and all its outputs have the dims of the anchor's.
+std::optional<AnchoredBody> FindAnchoredBody(const CudaSite& site);
+// The same for a body that is one node.
+std::optional<AnchoredBody> FindOneNode(const CudaSite& site);
+
+class OutputText {
+ public:
+  // `names`: for each dim of the output, how its coordinate is called. `vec`: how many neighbours
+  // along the innermost dim in memory a thread computes; the first one's coordinate is the name.
+  OutputText(KernelText& text, const AnchoredBody& body, std::vector<std::string> names, int vec,
+             bool moved = false);
+
+  // The most neighbours along output dim `dim` that a thread can compute, as far as outputs and the
+  // epilogue's inputs are concerned; 1 when another dim is the innermost in memory.
+  static int FindVec(const CudaSite& site, const AnchoredBody& body, size_t dim, int max_vec);
+
+  // Writes the coordinates of the thread's elements, a return for threads without, and the wait.
+  void WritePosition(int block);
+  // Blocks of the launch.
+  Dim FindGrid(int block) const;
+  // Writes the epilogue and the stores. `y`: the anchor's result for neighbour `j`, in its compute
+  // type; or, of moved elements, as it is stored.
+  void WriteResults(const std::string& y);
+
+ private:
+  KernelText& text_;
+  const AnchoredBody& body_;
+  LoopDims loop_;
+  int vec_;
+  bool moved_;
+  std::vector<std::string> names_;  // in the loop's order
+  VectorText vectors_;
+  BodyText values_;
+};
+
+}  // namespace stator
