@@ -29,6 +29,10 @@ extern const KernelFamily kReduceFamily;
 extern const KernelFamily kPoolFamily;
 // Convolutions, with pointwise nodes behind: depthwise ones, and any as a last resort.
 extern const KernelFamily kConvFamily;
+// Matrix products, with pointwise nodes behind.
+extern const KernelFamily kGemmFamily;
+// Scaled dot-product attention, with pointwise nodes behind.
+extern const KernelFamily kAttentionFamily;
 // One node that moves or makes elements.
 extern const KernelFamily kIndexFamily;
 

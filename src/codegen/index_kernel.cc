@@ -168,11 +168,12 @@ class IndexWriter {
         source =
             fmt::format("distance{0} < {1} ? distance{0} : 2 * ({1} - 1) - distance{0}", d, size);
       }
-      text_.Line("const {} s{} = {};", position_, d, source);
+      text_.Line("const {} source{} = {};", position_, d, source);
       if (mode == "constant") {
-        inside += fmt::format("{}s{} >= 0 && s{} < {}", inside.empty() ? "" : " && ", d, d, size);
+        inside += fmt::format("{}source{} >= 0 && source{} < {}", inside.empty() ? "" : " && ", d,
+                              d, size);
       }
-      from.push_back({fmt::format("Index(s{})", d), input(0).strides[d]});
+      from.push_back({fmt::format("Index(source{})", d), input(0).strides[d]});
     }
     std::string element = fmt::format("{}[{}]", at(0), text_.Offset(from));
     if (inside.empty()) return element;

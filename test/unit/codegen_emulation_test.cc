@@ -220,6 +220,57 @@ TEST(CudaEmulation, Samples) {
   add("pool", floats, {"max_pool", "avg_pool"});
   add("reference", floats, {"max_pool_indices", "adaptive_avg_pool"});
   add("conv", floats, {"conv"});
+  add("gemm", {DType::kFloat16, DType::kFloat32, DType::kFloat64, DType::kInt32}, {"matmul"});
+  add("attention", {DType::kBFloat16, DType::kFloat32, DType::kFloat64}, {"attention"});
+  emulation.Run();
+}
+
+TEST(CudaEmulation, Products) {
+  Emulation emulation("products");
+  for (const char* dtype : {"f16", "f32"}) {
+    auto add = [&](const char* kind, const std::string& body, SymbolValues symbols = {}) {
+      emulation.Add({.kind = kind,
+                     .body = InDType(body, dtype),
+                     .symbols = std::move(symbols),
+                     .special = false,
+                     .slack = 30,
+                     .scale = {0.5, 0.5, 0.5}});
+    };
+    for (const char* rows : {"1", "5"}) {
+      add("gemm", fmt::format(R"(graph @g(%a: _[{0}, 320], %b: _[320, 19]@10, %c: _[19]) {{
+        %0 = matmul(%a, %b)
+        %1 = add(%0, %c)
+        %2 = relu(%1)
+        return %2
+      }})",
+                              rows));
+    }
+    add("gemm", R"(graph @g(%a: _[1, 3, 37], %b: _[37, 33]@10) {
+      %0 = matmul(%a, %b)
+      return %0
+    })");
+    add("gemm", R"(graph @g(%a: _[2, 70, 33]@021, %b: _[2, 33, 65], %c: _[2, 70, 65]) {
+      %0 = matmul(%a, %b)
+      %1 = add(%0, %c)
+      return %1
+    })");
+    add("gemm", R"(graph @g(%a: _[s0, 40], %b: _[40, 24]@10) where s0 in [1, 99] {
+      %0 = matmul(%a, %b)
+      return %0
+    })",
+        {{"s0", 6}});
+    add("attention",
+        R"(graph @g(%q: _[2, 4, 40, 64]@0213, %k: _[2, 2, 50, 64]@0213, %v: _[2, 2, 50, 48]) {
+      %0 = attention(%q, %k, %v) {causal = true, scale = 0.125} : _[2, 4, 40, 48]@0213
+      return %0
+    })");
+    add("attention",
+        R"(graph @g(%q: _[1, 2, s0, 16], %k: _[1, 2, s1, 16], %v: _[1, 2, s1, 16], %m: _[1, 1, 1, s1]) where s0 in [1, 99], s1 in [1, 99] {
+      %0 = attention(%q, %k, %v, %m) {causal = false, scale = 0.25}
+      return %0
+    })",
+        {{"s0", 19}, {"s1", 37}});
+  }
   emulation.Run();
 }
 
