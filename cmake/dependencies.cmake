@@ -71,6 +71,38 @@ set_target_properties(tvm_ffi::tvm_ffi PROPERTIES IMPORTED_LOCATION ${TVM_FFI_LI
                       INTERFACE_INCLUDE_DIRECTORIES ${TVM_FFI_INCLUDE}
                       INTERFACE_LINK_LIBRARIES dlpack::dlpack)
 
+# The CUDA engine needs headers only: its libraries are opened at run time. They come with torch's own
+# pip packages and nvidia-cudnn-frontend, or with a CUDA toolkit and cuDNN.
+set(cuda_paths ${site_packages} $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
+find_path(CUDA_INCLUDE cuda.h PATHS ${cuda_paths}
+          PATH_SUFFIXES nvidia/cu13/include nvidia/cuda_runtime/include include)
+find_path(CUBLASLT_INCLUDE cublasLt.h PATHS ${cuda_paths}
+          PATH_SUFFIXES nvidia/cu13/include nvidia/cublas/include include)
+find_path(NVRTC_INCLUDE nvrtc.h PATHS ${cuda_paths}
+          PATH_SUFFIXES nvidia/cu13/include nvidia/cuda_nvrtc/include include)
+find_path(CUDNN_INCLUDE cudnn.h PATHS ${cuda_paths} PATH_SUFFIXES nvidia/cudnn/include include)
+find_path(CUDNN_FRONTEND_INCLUDE cudnn_frontend.h PATHS ${cuda_paths} HINTS ${python_prefixes}
+          PATH_SUFFIXES include)
+set(cuda_headers CUDA CUBLASLT NVRTC CUDNN CUDNN_FRONTEND)
+set(cuda_missing)
+foreach(name ${cuda_headers})
+  if(NOT ${name}_INCLUDE)
+    list(APPEND cuda_missing ${name})
+  endif()
+endforeach()
+option(STATOR_CUDA "build the CUDA engine, where its headers are found" ON)
+if(STATOR_CUDA AND cuda_missing)
+  message(STATUS "no CUDA engine: headers not found of ${cuda_missing}")
+  set(STATOR_CUDA OFF)
+endif()
+if(STATOR_CUDA)
+  add_library(cuda_headers INTERFACE IMPORTED)
+  foreach(name ${cuda_headers})
+    target_include_directories(cuda_headers SYSTEM INTERFACE ${${name}_INCLUDE})
+  endforeach()
+  target_link_libraries(cuda_headers INTERFACE ${CMAKE_DL_LIBS})
+endif()
+
 if(STATOR_TESTS)
   find_package(GTest QUIET)
   stator_require(GTest_FOUND "GoogleTest" "apt-get install libgtest-dev libgmock-dev")

@@ -57,6 +57,9 @@ class Engine(tvm_ffi.Object):
             """Makes anew what was derived from the weights; waits for running calls."""
 
         def refit_if_changed(self) -> bool: ...
+        def device(self) -> str:
+            """ "cpu", "cuda:0"."""
+
         def num_refits(self) -> int: ...
         def derived_bytes(self) -> int: ...
         def weight_names(self) -> Sequence[str]: ...
@@ -90,6 +93,8 @@ _compile_text = tvm_ffi.get_global_func("stator.compile_text")
 _evaluate_text = tvm_ffi.get_global_func("stator.evaluate_text")
 _op_table = tvm_ffi.get_global_func("stator.op_table")
 _counters = tvm_ffi.get_global_func("stator.counters")
+_why_no_cuda = tvm_ffi.get_global_func("stator.why_no_cuda")
+_on_cuda_out_of_memory = tvm_ffi.get_global_func("stator.on_cuda_out_of_memory")
 
 
 def compile(  # noqa: A001
@@ -99,12 +104,24 @@ def compile(  # noqa: A001
     return _compile(program, list(names), list(tensors), options)
 
 
-def load_plan_bytes(data: bytes) -> Engine:
-    return _load_plan_bytes(data)
+def load_plan_bytes(data: bytes, ordinal: int = 0) -> Engine:
+    """`ordinal`: of the CUDA device, for a plan that needs one."""
+    return _load_plan_bytes(data, ordinal)
 
 
-def load_plan_file(path: str) -> Engine:
-    return _load_plan_file(path)
+def load_plan_file(path: str, ordinal: int = 0) -> Engine:
+    """`ordinal`: of the CUDA device, for a plan that needs one."""
+    return _load_plan_file(path, ordinal)
+
+
+def why_no_cuda(ordinal: int) -> str:
+    """Why engines cannot run on the CUDA device of this number; empty when they can."""
+    return _why_no_cuda(ordinal)
+
+
+def on_cuda_out_of_memory(release: Callable[[], None]) -> None:
+    """Calls `release` when an engine lacks memory, before its last try."""
+    _on_cuda_out_of_memory(release)
 
 
 def compile_text(text: str, options: str = "{}") -> Engine:

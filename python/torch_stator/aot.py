@@ -282,7 +282,8 @@ def _make_input(node: torch.fx.Node, spec: Any, ranges: Mapping[Any, Any]) -> In
     kind = "user" if spec.kind is InputKind.USER_INPUT else "state"
     dims = tuple(_make_size(size, node.name, ranges) for size in value.shape)
     target = spec.target if kind == "state" else ""
-    return Input(node.name, kind, dtype_name(value.dtype), dims, target=target)
+    device = value.device.type
+    return Input(node.name, kind, dtype_name(value.dtype), dims, target=target, device=device)
 
 
 def _make_size(size: int | torch.SymInt, name: str, ranges: Mapping[Any, Any]) -> Size:

@@ -107,23 +107,25 @@ def tensor_to_entry(tensor: torch.Tensor) -> tuple[dict[str, Any], bytes]:
     """A description, and the bytes from the tensor's first element to its last: with its strides,
     gaps included."""
     tensor = tensor.detach()
-    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+    known = tensor.device.type in ("cpu", "cuda")
+    if tensor.layout is not torch.strided or not known or tensor.is_quantized:
         raise UnsupportedError(
             f"a tensor of the model is {tensor.layout} on {tensor.device}: a file holds strided "
-            "ones on cpu"
+            "ones on cpu or cuda"
         )
     tensor = tensor.resolve_conj().resolve_neg()
-    window = tensor.as_strided((_extent(tensor.shape, tensor.stride()),), (1,))
+    window = tensor.as_strided((_extent(tensor.shape, tensor.stride()),), (1,)).cpu()
     described = {
         "dtype": str(tensor.dtype).removeprefix("torch."),
         "dims": list(tensor.shape),
         "strides": list(tensor.stride()),
+        "device": tensor.device.type,
     }
     return described, bytes(window.view(torch.uint8).numpy()) if window.numel() else b""
 
 
-def tensor_from_entry(described: Any, data: bytes) -> torch.Tensor:
-    """The inverse of `tensor_to_entry`."""
+def tensor_from_entry(described: Any, data: bytes, ordinal: int = 0) -> torch.Tensor:
+    """The inverse of `tensor_to_entry`. `ordinal`: of the GPU, for what was on one."""
     with checked("a tensor"):
         dtype, dims = read_dtype(described["dtype"]), described["dims"]
         strides = described["strides"]
@@ -133,6 +135,10 @@ def tensor_from_entry(described: Any, data: bytes) -> torch.Tensor:
         extent = _extent(dims, strides)
         require(extent * dtype.itemsize == len(data), "a tensor does not fill its bytes")
         flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0).to(dtype)
+        device = described.get("device", "cpu")
+        require(device in ("cpu", "cuda"), f"a tensor lies on {device!r}")
+        if device == "cuda":
+            flat = flat.to(torch.device("cuda", ordinal))
         return flat.as_strided(dims, strides)
 
 

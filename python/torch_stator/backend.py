@@ -18,7 +18,8 @@ from torch._functorch.aot_autograd import aot_module_simplified
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .compiler import Compilation, TrainingError, compile_graph
-from .errors import InvalidArgumentError, warn_fallback
+from .devices import find_device
+from .errors import InvalidArgumentError, UnsupportedError, warn_fallback
 from .export import module_name, user_location
 from .settings import CompilationSettings
 from .stats import counted
@@ -44,7 +45,7 @@ def stator(
             "optimization_level"
         )
     settings = CompilationSettings.from_options({**others, **(options or {})})
-    if reason := _find_reason_for_eager(example_inputs):
+    if reason := _find_reason_for_eager(example_inputs, settings.device):
         warn_fallback(f"{_describe(gm)} runs in eager PyTorch: {reason}")
         return counted(gm.forward)
     try:
@@ -62,7 +63,9 @@ def stator(
     return counted(gm.forward)
 
 
-def _find_reason_for_eager(example_inputs: Sequence[Any]) -> str | None:
+def _find_reason_for_eager(
+    example_inputs: Sequence[Any], device: torch.device | None
+) -> str | None:
     tensors = [value for value in example_inputs if isinstance(value, torch.Tensor)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return (
@@ -70,10 +73,12 @@ def _find_reason_for_eager(example_inputs: Sequence[Any]) -> str | None:
             "torch.inference_mode() to use engines"
         )
     for tensor in tensors:
-        if tensor.device.type != "cpu":
-            return f"it has a tensor on {tensor.device}, and engines run on cpu"
         if tensor.is_neg():  # DLPack would drop the bit; dynamo guards on it
             return "an input is a lazily negated tensor; call resolve_neg() on it to use engines"
+    try:
+        find_device(tensors, device)
+    except UnsupportedError as error:
+        return str(error)
     return None
 
 

@@ -18,8 +18,9 @@ import torch
 
 from . import _ffi
 from .builder import build_runner, take_out_views
+from .devices import find_device
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
-from .freeze import FrozenWeights, can_freeze
+from .freeze import CUDA_ALIGNMENT, FrozenWeights, can_freeze
 from .reference import ReferenceEngine
 from .report import GraphReport, publish
 from .runner import Runner
@@ -37,6 +38,7 @@ class Compilation:
     report: dict[str, Any]  # src/compile/compile.h; "notes": CompilationSettings.notes()
     text: str  # the report for people
     seconds: float  # from the FX graph to loaded engines
+    device: torch.device
 
 
 class TrainingError(Exception):
@@ -55,6 +57,7 @@ def compile_graph(
     them. `written`: the placeholders whose tensors take the first outputs, in order."""
     _refuse_training(gm)
     start = time.perf_counter()
+    settings = dataclasses.replace(settings, device=_find_device(gm, settings))
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
     constants = lift_constants(gm)
     names = _unique([name for name, _ in weights.values()], taken=constants)
@@ -74,7 +77,7 @@ def compile_graph(
     outputs = take_out_views(gm, len(written))
     known = [Weight(placeholder, name) for placeholder, (name, _) in weights.items()]
     known += [Weight(placeholder, placeholder) for placeholder in constants]
-    contents = [*frozen.contents(), *(t.detach().contiguous() for t in constants.values())]
+    contents = [*frozen.contents(), *map(_content, constants.values())]
     compiled = _ffi.compile(
         export_graph(gm, known, ranges),
         [weight.placeholder for weight in known],
@@ -87,7 +90,7 @@ def compile_graph(
     if settings.use_python_runtime:
         by_weight = {weight.name: content for weight, content in zip(known, contents, strict=True)}
         engines = [
-            engine and ReferenceEngine(part, by_weight)
+            engine and ReferenceEngine(part, by_weight, settings.device)
             for engine, part in zip(engines, report["parts"], strict=True)
         ]
     count_compilation(report)
@@ -98,7 +101,24 @@ def compile_graph(
     frozen.bind([engine for engine in engines if engine is not None])
     if weights:
         runner.freeze(frozen, [placeholders.index(name) for name in weights])
-    return Compilation(gm, runner, engines, report, text, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Compilation(gm, runner, engines, report, text, seconds, settings.device)
+
+
+def _find_device(gm: torch.fx.GraphModule, settings: CompilationSettings) -> torch.device:
+    """The device of the graph's inputs; without any, of what it makes."""
+    values = [node.meta.get("val") for node in gm.graph.nodes]
+    inputs = [node.meta.get("val") for node in gm.graph.find_nodes(op="placeholder")]
+    inputs = [value for value in inputs if isinstance(value, torch.Tensor)]
+    made = [value for value in values if isinstance(value, torch.Tensor)][:1]
+    return find_device(inputs or made, settings.device)
+
+
+def _content(constant: torch.Tensor) -> torch.Tensor:
+    """A constant of the graph as engines take it."""
+    content = constant.detach().contiguous()
+    aligned = content.device.type == "cpu" or content.data_ptr() % CUDA_ALIGNMENT == 0
+    return content if aligned else content.clone()
 
 
 def _unique(names: Sequence[str], taken: Container[str]) -> list[str]:

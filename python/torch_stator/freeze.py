@@ -6,7 +6,8 @@ Out: engines bound to their content; a change is a refit in place, before the ca
 A call finds a replaced tensor by identity, a swapped storage (`param.data = x`) by its pointer and
 strides, an in-place update by its version counter, and a write that changes none of them
 (`param.data += x`, numpy) by a sampled fingerprint of the content, which the engine takes in C++
-(src/runtime). No list of weights crosses to C++ on a call.
+(src/runtime); on a GPU, where it would have to wait for the device, none is taken. No list of
+weights crosses to C++ on a call.
 """
 
 from __future__ import annotations
@@ -25,15 +26,26 @@ _get_version = operator.attrgetter("_version")
 _get_pointer = torch.Tensor.data_ptr
 _get_stride = torch.Tensor.stride
 
+CUDA_ALIGNMENT = 16  # bytes; src/cuda/run/cuda_device.h
+
 
 def can_freeze(tensor: object) -> bool:
-    """Whether a tensor can be a weight of an engine: plain, dense, on the CPU."""
+    """Whether a tensor can be a weight of an engine: plain and dense. On a GPU also aligned, and
+    with a version counter, since nothing else tells of a write to it."""
     return (
         type(tensor) in (torch.Tensor, torch.nn.Parameter)
         and tensor.layout is torch.strided
-        and tensor.device.type == "cpu"
+        and (tensor.device.type == "cpu" or _can_freeze_on_cuda(tensor))
         and not (tensor.is_complex() or tensor.is_conj() or tensor.is_neg())
         and memory_order(tensor) is not None
+    )
+
+
+def _can_freeze_on_cuda(tensor: torch.Tensor) -> bool:
+    return (
+        tensor.device.type == "cuda"
+        and tensor.data_ptr() % CUDA_ALIGNMENT == 0
+        and not tensor.is_inference()
     )
 
 

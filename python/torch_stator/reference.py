@@ -18,13 +18,19 @@ from . import _ffi
 class ReferenceEngine:
     """Computes the graph of one part; reads its weights anew on each call."""
 
-    def __init__(self, part: Mapping[str, Any], contents: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self, part: Mapping[str, Any], contents: Mapping[str, torch.Tensor], device: torch.device
+    ) -> None:
+        self._device = device
         self._text: str = part["graph"]
         self._inputs: Sequence[str] = part["inputs"]
         self._weights = {name: contents[name] for name in part["weights"]}
 
     def function(self, check_weights: bool, /) -> Callable[..., Any]:
         return self._run
+
+    def device(self) -> str:
+        return str(self._device)
 
     def num_inputs(self) -> int:
         return len(self._inputs)
@@ -40,5 +46,6 @@ class ReferenceEngine:
 
     def _run(self, *inputs: torch.Tensor) -> Any:
         given = inputs[: len(self._inputs)]  # one more may bring torch's allocator
-        results = _ffi.evaluate(self._text, [*given, *self._weights.values()])
+        on_host = [tensor.cpu() for tensor in (*given, *self._weights.values())]
+        results = [result.to(self._device) for result in _ffi.evaluate(self._text, on_host)]
         return results[0] if len(results) == 1 else results

@@ -126,7 +126,9 @@ class Runner:
     def with_engines_of_its_own(self) -> Runner:
         """The same steps, whose engines can be refitted apart."""
         parts = [
-            _ffi.load_plan_bytes(part.plan_bytes()) if isinstance(part, _ffi.Engine) else part
+            _ffi.load_plan_bytes(part.plan_bytes(), torch.device(part.device()).index or 0)
+            if isinstance(part, _ffi.Engine)
+            else part
             for part in self.parts
         ]
         return Runner(parts, constants=self.constants, check_weights=False, **self.to_dict())
@@ -165,7 +167,8 @@ def _run(steps: Sequence[Any], values: list[Any]) -> None:
 def _copy(tensor: torch.Tensor, strides: Sequence[int] | None) -> torch.Tensor:
     if strides is None:
         return tensor.clone()
-    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
+    empty = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
+    return empty.copy_(tensor)
 
 
 def _function(part: Part, check_weights: bool) -> Callable[..., Any]:
@@ -174,5 +177,5 @@ def _function(part: Part, check_weights: bool) -> Callable[..., Any]:
         return counted(part)
     function = part.function(check_weights and bool(part.weight_names()))
     if part.num_inputs() == 0:  # a tensor brings torch's allocator
-        function = functools.partial(function, torch.empty(0))
+        function = functools.partial(function, torch.empty(0, device=part.device()))
     return function

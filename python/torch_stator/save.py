@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from . import _ffi
+from . import _ffi, checks
 from .aot import Program
 from .archive import (
     Archive,
@@ -31,7 +31,13 @@ from .archive import (
     tensor_to_entry,
     write_archive,
 )
-from .errors import CorruptFileError, UnsupportedError, VersionMismatchError
+from .devices import require_engine, with_ordinal
+from .errors import (
+    CorruptFileError,
+    InvalidArgumentError,
+    UnsupportedError,
+    VersionMismatchError,
+)
 from .runner import Copy, Runner
 from .saved_weights import SavedWeights
 from .signature import DynamicSize, Input, Size
@@ -61,6 +67,7 @@ def save(program: Program, path: str | os.PathLike[str]) -> None:
     parts = [_part_to_entry(i, part) for i, part in enumerate(runner.parts)]
     document = {
         "version": FORMAT_VERSION,
+        "device": program.compilation.device.type,
         "inputs": [dataclasses.asdict(spec) for spec in program.inputs],
         "mutated": list(program.mutated),
         "ties": list(program.ties),
@@ -87,18 +94,25 @@ def _part_to_entry(step: int, part: Any) -> tuple[str, bytes | str]:
     raise UnsupportedError("engines of `use_python_runtime` have no plan to save")
 
 
-def load(path: str | os.PathLike[str], *, op_libraries: Collection[str] = ()) -> Program:
-    """Reads what `save` wrote. `op_libraries`: those of custom ops that parts which torch runs may
+def load(
+    path: str | os.PathLike[str],
+    *,
+    op_libraries: Collection[str] = (),
+    device: torch.device | str | int | None = None,
+) -> Program:
+    """Reads what `save` wrote. A program that was compiled for a GPU runs on `device`, or, without
+    one, on the current GPU. `op_libraries`: those of custom ops that parts which torch runs may
     call ("my_ops" of torch.ops.my_ops.scale), beside torch's own. Raises CorruptFileError or
     VersionMismatchError."""
+    asked = None if device is None else checks.device(device)
     try:
         with open_archive(path) as archive:
-            return _read(archive, op_libraries)
+            return _read(archive, op_libraries, asked)
     except (CorruptFileError, VersionMismatchError) as error:
         raise type(error)(f"{os.fspath(path)} is not a saved program: {error}") from None
 
 
-def _read(archive: Archive, op_libraries: Collection[str]) -> Program:
+def _read(archive: Archive, op_libraries: Collection[str], asked: torch.device | None) -> Program:
     document = archive.read_json("program.json")
     with checked("`program.json`"):
         version = document["version"]
@@ -108,11 +122,12 @@ def _read(archive: Archive, op_libraries: Collection[str]) -> Program:
                 "it again with the torch_stator that loads it"
             )
         inputs = [_read_input(spec) for spec in document["inputs"]]
+        ordinal = _find_ordinal(document.get("device", "cpu"), asked)
         tensors = {
-            name: tensor_from_entry(described, archive.read(name))
+            name: tensor_from_entry(described, archive.read(name), ordinal)
             for name, described in document["tensors"].items()
         }
-        parts = [_read_part(archive, name, op_libraries) for name in document["parts"]]
+        parts = [_read_part(archive, name, op_libraries, ordinal) for name in document["parts"]]
         runner = _read_runner(document["runner"], len(inputs), parts, tensors)
         state = {i: tensors.get(f"state/{i}") for i, s in enumerate(inputs) if s.kind == "state"}
         _require_state(inputs, state, runner)
@@ -142,6 +157,7 @@ def _read_input(document: Mapping[str, Any]) -> Input:
     require(spec.kind in _KINDS, f"input `{spec.name}` is of the kind {spec.kind!r}")
     if spec.kind != "constant":
         read_dtype(spec.dtype)
+    require(spec.device in ("cpu", "cuda"), f"input `{spec.name}` lies on {spec.device!r}")
     require(
         spec.value is None or type(spec.value) in (bool, int, float, str),
         f"input `{spec.name}` holds a {type(spec.value).__name__}",
@@ -173,9 +189,23 @@ def _read_orders(document: Mapping[str, Any], inputs: list[Input]) -> dict[int, 
     return orders
 
 
-def _read_part(archive: Archive, name: str, op_libraries: Collection[str]) -> Any:
+def _find_ordinal(saved: Any, asked: torch.device | None) -> int:
+    """The number of the GPU that a program runs on; 0 of one for the CPU."""
+    require(saved in ("cpu", "cuda"), f"it was compiled for {saved!r}")
+    if asked is not None and asked.type != saved:
+        raise InvalidArgumentError(
+            f"the program was compiled for {saved} and cannot run on {asked}: compile the model "
+            "again for it"
+        )
+    if saved == "cpu":
+        return 0
+    require_engine(asked or torch.device("cuda"))
+    return with_ordinal(asked or torch.device("cuda")).index
+
+
+def _read_part(archive: Archive, name: str, op_libraries: Collection[str], ordinal: int) -> Any:
     if name.startswith("engines/"):
-        return _ffi.load_plan_bytes(archive.read(name))
+        return _ffi.load_plan_bytes(archive.read(name), ordinal)
     return part_from_json(archive.read_json(name), op_libraries)
 
 

@@ -23,6 +23,7 @@ import torch
 from torch._decomp import core_aten_decompositions
 
 from . import checks
+from .devices import require_engine
 from .errors import InvalidArgumentError, UnsupportedError
 
 
@@ -133,10 +134,11 @@ class CompilationSettings:
         checks.boolean,
         "apply all core-ATen decompositions, instead of keeping the operators engines know",
     )
-    device: torch.device = _option(
-        lambda: torch.device("cpu"),
-        checks.device,
-        "where to compile for: a torch.device, a string, or the number of a GPU",
+    device: torch.device | None = _option(
+        None,
+        checks.optional(checks.device),
+        "where to compile for: a torch.device, a string, or the number of a GPU; a graph with "
+        "tensors elsewhere is not compiled. None: where the model's tensors lie",
     )
     require_full_compilation: bool = _option(
         False,
@@ -222,10 +224,11 @@ class CompilationSettings:
                 f"option `engine_capability`: there is no device engine for "
                 f"{self.engine_capability.name}; expected DEFAULT"
             )
-        if self.device.type != "cpu":
-            raise UnsupportedError(
-                f"option `device`: there is no device engine for {self.device}; expected cpu"
-            )
+        if self.device is not None:
+            try:
+                require_engine(self.device)
+            except UnsupportedError as error:
+                raise UnsupportedError(f"option `device`: {error}") from None
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any] | None = None) -> CompilationSettings:
@@ -253,9 +256,11 @@ class CompilationSettings:
         return dataclasses.replace(self, min_block_size=1)
 
     def notes(self) -> list[str]:
-        """What was asked for and has no effect, and why."""
+        """What was asked for and has no effect on the CPU engine, and why."""
+        if self.device is not None and self.device.type != "cpu":
+            return []
         return [
-            f"{field.name} has no effect on {self.device.type}: {field.metadata['no_effect']}"
+            f"{field.name} has no effect on cpu: {field.metadata['no_effect']}"
             for field in dataclasses.fields(self)
             if field.metadata["no_effect"] and getattr(self, field.name) != field.default
         ]
@@ -281,7 +286,7 @@ class CompilationSettings:
         level = 3 if self.optimization_level is None else self.optimization_level
         return json.dumps(
             {
-                "device": str(self.device),
+                "device": str(self.device or "cpu"),
                 "min_block_size": int(min(self.min_block_size, 2**31 - 1)),
                 "torch_executed_ops": sorted(self.torch_executed_ops),
                 "use_fast_partitioner": self.use_fast_partitioner,

@@ -51,6 +51,7 @@ class Input:
     dims: tuple[Size, ...] = ()
     value: Any = None  # of a constant
     target: str = ""  # of state: its name in the model, "fc.weight"
+    device: str = "cpu"  # "cpu" or "cuda"; which of them the engine knows
 
     def check(self, given: Any, symbols: Symbols) -> None:
         """`symbols`: those of the inputs before it; receives those of this one."""
@@ -60,8 +61,8 @@ class Input:
             return
         if not isinstance(given, torch.Tensor):
             self._reject(f"a tensor {self._describe()}", type(given).__name__)
-        if given.device.type != "cpu":
-            self._reject("a tensor on cpu", f"one on {given.device}")
+        if given.device.type != self.device:
+            self._reject(f"a tensor on {self.device}", f"one on {given.device}")
         if given.is_neg():  # DLPack would drop the bit
             self._reject(
                 "a tensor that holds its values", "a lazily negated one: call resolve_neg()"

@@ -35,6 +35,7 @@ DType GetDType(DLDataType type, std::string_view kind, std::string_view name) {
 
 std::string DeviceName(DLDevice device) {
   switch (device.device_type) {
+    case kDLCPU: return "cpu";
     case kDLCUDA: return fmt::format("cuda:{}", device.device_id);
     case kDLROCM: return fmt::format("rocm:{}", device.device_id);
     case kDLMetal: return "mps";
@@ -42,13 +43,24 @@ std::string DeviceName(DLDevice device) {
   }
 }
 
+// Memory of another kind that is as good: pinned for the host, managed for a GPU.
+DLDevice Canonical(DLDevice device) {
+  switch (device.device_type) {
+    case kDLCUDAHost: return {kDLCPU, 0};
+    case kDLCUDAManaged: return {kDLCUDA, device.device_id};
+    case kDLCPU: return {kDLCPU, 0};
+    default: return device;
+  }
+}
+
 }  // namespace
 
-TensorRef MakeTensorRef(const DLTensor& tensor, std::string_view kind, std::string_view name) {
-  bool on_host = tensor.device.device_type == kDLCPU || tensor.device.device_type == kDLCUDAHost;
-  if (!on_host) {
-    Fail(ErrorKind::kInvalidArgument, "{} `{}`: expected a tensor on cpu, found one on {}", kind,
-         name, DeviceName(tensor.device));
+TensorRef MakeTensorRef(const DLTensor& tensor, DLDevice device, std::string_view kind,
+                        std::string_view name) {
+  DLDevice found = Canonical(tensor.device);
+  if (found.device_type != device.device_type || found.device_id != device.device_id) {
+    Fail(ErrorKind::kInvalidArgument, "{} `{}`: expected a tensor on {}, found one on {}", kind,
+         name, DeviceName(device), DeviceName(found));
   }
   TensorRef ref{.data = static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
                 .dtype = GetDType(tensor.dtype, kind, name),
@@ -62,9 +74,10 @@ TensorRef MakeTensorRef(const DLTensor& tensor, std::string_view kind, std::stri
   return ref;
 }
 
-std::span<const std::byte> GetDenseBytes(const DLTensor& tensor, std::string_view kind,
-                                         std::string_view name) {
-  TensorRef ref = MakeTensorRef(tensor, kind, name);
+ConstantData MakeConstant(const DLTensor& tensor, std::string_view kind, std::string_view name) {
+  DLDevice device = Canonical(tensor.device);
+  bool cuda = device.device_type == kDLCUDA;
+  TensorRef ref = MakeTensorRef(tensor, cuda ? device : DLDevice{kDLCPU, 0}, kind, name);
   Sizes dense = DenseStrides(ref.dims);
   for (size_t i = 0; i < ref.dims.size(); ++i) {
     if (ref.dims[i] > 1 && ref.strides[i] != dense[i] && ref.num_elements() > 0) {
@@ -73,7 +86,10 @@ std::span<const std::byte> GetDenseBytes(const DLTensor& tensor, std::string_vie
            kind, name, fmt::join(ref.strides, ", "));
     }
   }
-  return {ref.data, static_cast<size_t>(ref.num_elements()) * DTypeSize(ref.dtype)};
+  return {.bytes = ref.data,
+          .size = static_cast<size_t>(ref.num_elements()) * DTypeSize(ref.dtype),
+          .owner = nullptr,
+          .device = cuda ? device.device_id : ConstantData::kHost};
 }
 
 DLDataType ToDLDataType(DType dtype) {

@@ -19,6 +19,7 @@
 #include <tvm/ffi/reflection/registry.h>
 
 #include "api/context_pool.h"
+#include "api/devices.h"
 #include "api/dlpack.h"
 #include "base/error.h"
 #include "base/file_map.h"
@@ -48,15 +49,15 @@ auto Guard(Fn&& fn) {
 
 std::string_view View(const ffi::String& text) { return {text.data(), text.size()}; }
 
-// The bytes of a dense row-major tensor, kept alive by the result.
-ConstantData MakeConstant(const ffi::Tensor& tensor, std::string_view name) {
-  std::span bytes = GetDenseBytes(*tensor.GetDLTensorPtr(), "weight", name);
-  return {
-      .bytes = bytes.data(), .size = bytes.size(), .owner = std::make_shared<ffi::Tensor>(tensor)};
+// The content of a dense row-major tensor, kept alive by the result.
+ConstantData MakeWeight(const ffi::Tensor& tensor, std::string_view name) {
+  ConstantData data = MakeConstant(*tensor.GetDLTensorPtr(), "weight", name);
+  data.owner = std::make_shared<ffi::Tensor>(tensor);
+  return data;
 }
 
 // A tensor from torch's allocator. Needs a call that got a torch tensor among its arguments.
-ffi::Tensor AllocateLike(const TensorRef& output) {
+ffi::Tensor AllocateLike(const TensorRef& output, DLDevice device) {
   size_t rank = output.dims.size();
   // Dims from outermost to innermost in memory: torch allocates row-major.
   std::vector<size_t> order(rank);
@@ -68,7 +69,7 @@ ffi::Tensor AllocateLike(const TensorRef& output) {
   for (size_t i = 0; i < rank; ++i) dims[i] = output.dims[order[i]];
   ffi::Tensor tensor =
       ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, ffi::ShapeView(dims.data(), dims.size()),
-                                ToDLDataType(output.dtype), DLDevice{kDLCPU, 0});
+                                ToDLDataType(output.dtype), device);
   if (std::is_sorted(order.begin(), order.end())) return tensor;
   return tensor.as_strided(ffi::ShapeView(output.dims.data(), rank),
                            ffi::ShapeView(output.strides.data(), rank));
@@ -82,7 +83,8 @@ Counters counters;
 
 class EngineObj : public ffi::Object {
  public:
-  explicit EngineObj(std::shared_ptr<Engine> engine) : pool_(std::move(engine)) {}
+  explicit EngineObj(std::shared_ptr<Engine> engine)
+      : pool_(std::move(engine)), device_(ToDLDevice(pool_.engine().device())) {}
 
   // Runs on the tensors in `args`; those after the engine's own inputs are ignored, so that an
   // engine without inputs can be given one, which brings torch's allocator.
@@ -102,13 +104,13 @@ class EngineObj : public ffi::Object {
         Fail(ErrorKind::kInvalidArgument, "input `{}`: expected a tensor, found {}",
              plan.inputs[i].name, args[i].GetTypeKey());
       }
-      inputs[i] = MakeTensorRef(**tensor, "input", plan.inputs[i].name);
+      inputs[i] = MakeTensorRef(**tensor, device_, "input", plan.inputs[i].name);
     }
-    ContextPool::Lease context(pool_);
+    ContextPool::Lease context(pool_, FindStream());
     ffi::Array<ffi::Tensor> outputs;
     std::vector<std::byte*> pointers;
     for (const TensorRef& output : context->Prepare(inputs)) {
-      outputs.push_back(AllocateLike(output));
+      outputs.push_back(AllocateLike(output, device_));
       pointers.push_back(static_cast<std::byte*>(outputs.back().data_ptr()));
     }
     context->Run(inputs, pointers);
@@ -132,19 +134,35 @@ class EngineObj : public ffi::Object {
   TVM_FFI_DECLARE_OBJECT_INFO_FINAL("stator.Engine", EngineObj, ffi::Object);
 
  private:
+  // The caller's current stream.
+  DeviceStream FindStream() const {
+    if (device_.device_type == kDLCPU) return nullptr;
+    return TVMFFIEnvGetStream(device_.device_type, device_.device_id);
+  }
+
   ContextPool pool_;
+  const DLDevice device_;
 };
 
 class EngineRef : public ffi::ObjectRef {
  public:
-  explicit EngineRef(std::shared_ptr<const Plan> plan)
-      : ObjectRef(ffi::make_object<EngineObj>(Engine::Load(std::move(plan), CpuDevice()))) {}
+  // `ordinal`: of the CUDA device, for a plan that needs one.
+  explicit EngineRef(std::shared_ptr<const Plan> plan, int ordinal = 0)
+      : ObjectRef(ffi::make_object<EngineObj>(Load(std::move(plan), ordinal))) {}
   TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(EngineRef, ffi::ObjectRef, EngineObj);
+
+ private:
+  static std::shared_ptr<Engine> Load(std::shared_ptr<const Plan> plan, int ordinal) {
+    Device& device = GetDevice(plan->target, ordinal);
+    return Engine::Load(std::move(plan), device);
+  }
 };
 
 class CompiledModuleObj : public ffi::Object {
  public:
-  explicit CompiledModuleObj(CompiledModule module) : module_(std::move(module)) {}
+  // `ordinal`: of the CUDA device that it was compiled for, if any.
+  CompiledModuleObj(CompiledModule module, int ordinal)
+      : module_(std::move(module)), ordinal_(ordinal) {}
 
   // Loads the engine of a part; null for a part that torch runs.
   ffi::Optional<EngineRef> LoadEngine(int64_t part) const {
@@ -153,7 +171,7 @@ class CompiledModuleObj : public ffi::Object {
            module_.parts.size());
     }
     if (module_.parts[part].plan == nullptr) return std::nullopt;
-    return EngineRef(module_.parts[part].plan);
+    return EngineRef(module_.parts[part].plan, ordinal_);
   }
   const CompiledModule& module() const { return module_; }
 
@@ -161,12 +179,13 @@ class CompiledModuleObj : public ffi::Object {
 
  private:
   CompiledModule module_;
+  int ordinal_ = 0;
 };
 
 class CompiledModuleRef : public ffi::ObjectRef {
  public:
-  explicit CompiledModuleRef(CompiledModule module)
-      : ObjectRef(ffi::make_object<CompiledModuleObj>(std::move(module))) {}
+  CompiledModuleRef(CompiledModule module, int ordinal)
+      : ObjectRef(ffi::make_object<CompiledModuleObj>(std::move(module), ordinal)) {}
   TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(CompiledModuleRef, ffi::ObjectRef,
                                                 CompiledModuleObj);
 };
@@ -202,28 +221,31 @@ CompiledModuleRef CompileProgram(const ffi::String& program, const ffi::Array<ff
                                  const ffi::String& options) {
   WeightData weights;
   for (size_t i = 0; i < names.size(); ++i)
-    weights[names[i]] = MakeConstant(tensors[i], View(names[i]));
+    weights[names[i]] = MakeWeight(tensors[i], View(names[i]));
   ImportedGraph imported = ImportExportedProgram(View(program), weights);
-  return CompiledModuleRef(Compile(imported, ParseOptions(options)));
+  CompileOptions parsed = ParseOptions(options);
+  return CompiledModuleRef(Compile(imported, parsed), GetOrdinal(parsed.device));
 }
 
 // The binding of weights that a plan file came without is the caller's: set_weight, then refit.
-EngineRef LoadPlanBytes(const ffi::Bytes& bytes) {
+EngineRef LoadPlanBytes(const ffi::Bytes& bytes, int64_t ordinal) {
   auto owner = std::make_shared<ffi::Bytes>(bytes);
   auto data = std::as_bytes(std::span(owner->data(), owner->size()));
-  return EngineRef(std::make_shared<const Plan>(PlanFromBytes(data, owner)));
+  return EngineRef(std::make_shared<const Plan>(PlanFromBytes(data, owner)),
+                   static_cast<int>(ordinal));
 }
 
-EngineRef LoadPlanFile(const ffi::String& path) {
+EngineRef LoadPlanFile(const ffi::String& path, int64_t ordinal) {
   std::shared_ptr<const FileMap> file = MapFile(path);
-  return EngineRef(std::make_shared<const Plan>(PlanFromBytes(file->bytes, file)));
+  return EngineRef(std::make_shared<const Plan>(PlanFromBytes(file->bytes, file)),
+                   static_cast<int>(ordinal));
 }
 
 std::vector<TensorRef> MakeTensorRefs(const Graph& graph, const ffi::Array<ffi::Tensor>& tensors) {
   std::vector<TensorRef> refs;
   for (size_t i = 0; i < tensors.size(); ++i) {
     std::string_view name = i < graph.inputs().size() ? graph.value(graph.inputs()[i]).name : "";
-    refs.push_back(MakeTensorRef(*tensors[i].GetDLTensorPtr(), "input", name));
+    refs.push_back(MakeTensorRef(*tensors[i].GetDLTensorPtr(), {kDLCPU, 0}, "input", name));
   }
   return refs;
 }
@@ -234,7 +256,7 @@ ffi::Array<ffi::Tensor> EvaluateText(const ffi::String& text,
   Graph graph = ParseGraph(View(text));
   ffi::Array<ffi::Tensor> outputs;
   for (const HostTensor& result : EvaluateGraph(graph, MakeTensorRefs(graph, tensors))) {
-    outputs.push_back(AllocateLike(result.ref));
+    outputs.push_back(AllocateLike(result.ref, {kDLCPU, 0}));
     TensorRef copy = result.ref;
     copy.data = static_cast<std::byte*>(outputs.back().data_ptr());
     CopyTensor(result.ref, copy);
@@ -245,7 +267,8 @@ ffi::Array<ffi::Tensor> EvaluateText(const ffi::String& text,
 // Compiles a graph in text form into one engine.
 EngineRef CompileText(const ffi::String& text, const ffi::String& options) {
   Graph graph = ParseGraph(View(text));
-  return EngineRef(CompileGraph(std::move(graph), ParseOptions(options)));
+  CompileOptions parsed = ParseOptions(options);
+  return EngineRef(CompileGraph(std::move(graph), parsed), GetOrdinal(parsed.device));
 }
 
 // Registers `fn` so that the Errors it raises cross to Python.
@@ -266,11 +289,13 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            })
       .def("set_weight",
            [](EngineRef self, const ffi::String& name, const ffi::Tensor& tensor) {
-             Guard([&] { self->engine().SetWeight(View(name), MakeConstant(tensor, View(name))); });
+             Guard([&] { self->engine().SetWeight(View(name), MakeWeight(tensor, View(name))); });
            })
       .def("refit", [](EngineRef self) { Guard([&] { self->Refit(); }); })
       .def("refit_if_changed",
            [](EngineRef self) { return Guard([&] { return self->RefitIfChanged(); }); })
+      .def("device",
+           [](EngineRef self) { return ffi::String(std::string(self->engine().device().name())); })
       .def("num_refits", [](EngineRef self) { return self->engine().num_refits(); })
       .def("derived_bytes", [](EngineRef self) { return self->engine().derived_bytes(); })
       .def("weight_names",
@@ -320,6 +345,10 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            [] {
              return ffi::Array<int64_t>{counters.engine_calls, counters.refits};
            })
+      .def("stator.why_no_cuda",
+           [](int64_t ordinal) { return ffi::String(WhyNoCuda(static_cast<int>(ordinal))); })
+      .def("stator.on_cuda_out_of_memory",
+           [](ffi::Function release) { OnCudaOutOfMemory([release] { release(); }); })
       .def("stator.op_table", [] { return ffi::String(OpTableToJson()); });
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "api/context_pool.h"
+#include "api/devices.h"
 #include "api/dlpack.h"
 #include "base/error.h"
 #include "base/file_map.h"
@@ -37,54 +38,63 @@ int Guard(Fn&& fn) {
   }
 }
 
-StatorEngine* LoadEngine(Plan plan) {
+StatorEngine* LoadEngine(Plan plan, int ordinal = 0) {
+  Device& device = GetDevice(plan.target, ordinal);
   return new StatorEngine{
-      ContextPool(Engine::Load(std::make_shared<const Plan>(std::move(plan)), CpuDevice()))};
+      ContextPool(Engine::Load(std::make_shared<const Plan>(std::move(plan)), device))};
+}
+
+StatorEngine* LoadFile(const char* path, int ordinal) {
+  std::shared_ptr<const FileMap> file = MapFile(path);
+  return LoadEngine(PlanFromBytes(file->bytes, file), ordinal);
 }
 
 // An output that owns its memory.
 struct Output {
   DLManagedTensorVersioned managed{};
+  Device& device;
   std::vector<int64_t> dims, strides;
   std::byte* data = nullptr;
 
-  explicit Output(const TensorRef& type) : dims(type.dims), strides(type.strides) {
+  Output(Device& device, const TensorRef& type)
+      : device(device), dims(type.dims), strides(type.strides) {
     size_t bytes = static_cast<size_t>(type.num_elements()) * DTypeSize(type.dtype);
-    data = CpuDevice().Allocate(static_cast<int64_t>(bytes));
+    data = device.Allocate(static_cast<int64_t>(bytes));
     managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
     managed.manager_ctx = this;
     managed.deleter = [](DLManagedTensorVersioned* self) {
       delete static_cast<Output*>(self->manager_ctx);
     };
     managed.dl_tensor = {.data = data,
-                         .device = {kDLCPU, 0},
+                         .device = ToDLDevice(device),
                          .ndim = static_cast<int32_t>(dims.size()),
                          .dtype = ToDLDataType(type.dtype),
                          .shape = dims.data(),
                          .strides = strides.data(),
                          .byte_offset = 0};
   }
-  ~Output() { CpuDevice().Free(data); }
+  ~Output() { device.Free(data); }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
 };
 
 void Run(StatorEngine& engine, std::span<const DLTensor* const> tensors,
-         DLManagedTensorVersioned** outputs) {
+         DLManagedTensorVersioned** outputs, DeviceStream stream) {
   const Plan& plan = engine.pool.engine().plan();
   if (tensors.size() != plan.inputs.size()) {
     Fail(ErrorKind::kInvalidArgument, "the engine takes {} inputs, but got {}", plan.inputs.size(),
          tensors.size());
   }
+  Device& device = engine.pool.engine().device();
   std::vector<TensorRef> inputs;
   for (size_t i = 0; i < tensors.size(); ++i) {
-    inputs.push_back(MakeTensorRef(*tensors[i], "input", plan.inputs[i].name));
+    inputs.push_back(MakeTensorRef(*tensors[i], ToDLDevice(device), "input", plan.inputs[i].name));
   }
-  ContextPool::Lease context(engine.pool);
+  ContextPool::Lease context(engine.pool, stream);
   std::vector<std::unique_ptr<Output>> results;
   std::vector<std::byte*> pointers;
   for (const TensorRef& type : context->Prepare(inputs)) {
-    results.push_back(std::make_unique<Output>(type));
+    results.push_back(std::make_unique<Output>(device, type));
     pointers.push_back(results.back()->data);
   }
   context->Run(inputs, pointers);
@@ -102,10 +112,11 @@ const char* NameOf(const std::vector<PlanPort>& ports, int index) {
 extern "C" {
 
 int StatorEngineLoadFile(const char* path, StatorEngine** engine) {
-  return stator::Guard([&] {
-    std::shared_ptr<const stator::FileMap> file = stator::MapFile(path);
-    *engine = stator::LoadEngine(stator::PlanFromBytes(file->bytes, file));
-  });
+  return StatorEngineLoadFileOnDevice(path, 0, engine);
+}
+
+int StatorEngineLoadFileOnDevice(const char* path, int ordinal, StatorEngine** engine) {
+  return stator::Guard([&] { *engine = stator::LoadFile(path, ordinal); });
 }
 
 int StatorEngineLoadBytes(const void* bytes, size_t size, StatorEngine** engine) {
@@ -136,14 +147,22 @@ const char* StatorEngineOutputName(const StatorEngine* engine, int index) {
 
 int StatorEngineRun(StatorEngine* engine, const DLTensor* const* inputs, int num_inputs,
                     DLManagedTensorVersioned** outputs) {
-  return stator::Guard(
-      [&] { stator::Run(*engine, std::span(inputs, static_cast<size_t>(num_inputs)), outputs); });
+  return StatorEngineRunOnStream(engine, inputs, num_inputs, outputs, nullptr);
+}
+
+int StatorEngineRunOnStream(StatorEngine* engine, const DLTensor* const* inputs, int num_inputs,
+                            DLManagedTensorVersioned** outputs, void* stream) {
+  return stator::Guard([&] {
+    stator::Run(*engine, std::span(inputs, static_cast<size_t>(num_inputs)), outputs, stream);
+  });
 }
 
 int StatorEngineSetWeight(StatorEngine* engine, const char* name, const DLTensor* tensor) {
   return stator::Guard([&] {
-    std::span bytes = stator::GetDenseBytes(*tensor, "weight", name);
-    engine->pool.engine().SetWeight(name, stator::MakeConstantData({bytes.begin(), bytes.end()}));
+    stator::ConstantData data = stator::MakeConstant(*tensor, "weight", name);
+    data = engine->pool.engine().device().BringToHost(data);  // a copy, where it is not there yet
+    engine->pool.engine().SetWeight(name,
+                                    stator::MakeConstantData({data.bytes, data.bytes + data.size}));
   });
 }
 

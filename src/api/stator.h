@@ -34,6 +34,9 @@ typedef struct StatorEngine StatorEngine;
 /* Loads a plan that `stator compile` or torch_stator wrote with its weights. The file is mapped;
  * `bytes` are copied. */
 STATOR_API int StatorEngineLoadFile(const char* path, StatorEngine** engine);
+/* On the CUDA device of this ordinal, for a plan that was compiled for CUDA; the functions without
+ * one take the first device. */
+STATOR_API int StatorEngineLoadFileOnDevice(const char* path, int ordinal, StatorEngine** engine);
 STATOR_API int StatorEngineLoadBytes(const void* bytes, size_t size, StatorEngine** engine);
 /* Not while a call of it runs. Null is allowed. */
 STATOR_API void StatorEngineFree(StatorEngine* engine);
@@ -44,10 +47,15 @@ STATOR_API int StatorEngineNumOutputs(const StatorEngine* engine);
 STATOR_API const char* StatorEngineInputName(const StatorEngine* engine, int index);
 STATOR_API const char* StatorEngineOutputName(const StatorEngine* engine, int index);
 
-/* Runs on `inputs` (any strides, on the CPU). `outputs` gets StatorEngineNumOutputs new tensors;
- * the caller ends each by its deleter, which may be after the engine is freed. */
+/* Runs on `inputs` (any strides, on the engine's device). `outputs` gets StatorEngineNumOutputs new
+ * tensors; the caller ends each by its deleter, which may be after the engine is freed. */
 STATOR_API int StatorEngineRun(StatorEngine* engine, const DLTensor* const* inputs, int num_inputs,
                                DLManagedTensorVersioned** outputs);
+/* On a CUDA device: enqueues the work on this CUstream, and returns. StatorEngineRun takes the
+ * default stream. */
+STATOR_API int StatorEngineRunOnStream(StatorEngine* engine, const DLTensor* const* inputs,
+                                       int num_inputs, DLManagedTensorVersioned** outputs,
+                                       void* stream);
 
 /* Replaces a weight by a copy of `tensor`: same dtype and sizes, dense row-major. Takes effect with
  * the next StatorEngineRefit. */

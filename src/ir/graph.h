@@ -38,9 +38,12 @@ struct Origin {
 
 // Bytes of a constant, kept alive by `owner` (a torch tensor, a file map, a vector).
 struct ConstantData {
+  static constexpr int kHost = -1;
+
   const std::byte* bytes = nullptr;
   size_t size = 0;
   std::shared_ptr<const void> owner;
+  int device = kHost;  // the ordinal of the CUDA device where it lies; a literal is the host's
 };
 
 enum class ValueKind : uint8_t {

@@ -199,6 +199,7 @@ class PlanWriter {
   void WriteData(WireWriter& out, const ConstantData& data, int offset_field = kConstantOffset,
                  int size_field = kConstantSize) {
     if (data.bytes == nullptr) return;
+    STATOR_CHECK(data.device == ConstantData::kHost, "a constant of a file lies on a device");
     out.AddInt(offset_field, static_cast<int64_t>(data_size_));
     out.AddInt(size_field, static_cast<int64_t>(data.size));
     data_.push_back(&data);

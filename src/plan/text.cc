@@ -37,9 +37,11 @@ std::string TypeToText(DType dtype, const Dims& dims, const Dims& strides) {
                      DimsToString(strides));
 }
 
-// `hex "00ff"`, `1024 bytes hash "..."`, or `1024 bytes` when there is no data.
+// `hex "00ff"`, `1024 bytes hash "..."`, or `1024 bytes` when the host has no data.
 std::string LiteralToText(const ConstantData& data) {
-  if (data.bytes == nullptr) return fmt::format("{} bytes", data.size);
+  if (data.bytes == nullptr || data.device != ConstantData::kHost) {
+    return fmt::format("{} bytes", data.size);
+  }
   if (data.size > kMaxShownBytes) {
     return fmt::format("{} bytes hash \"{}\"", data.size,
                        Hash128(data.bytes, data.size).ToString());

@@ -1,5 +1,7 @@
 #include "runtime/bind.h"
 
+#include "base/error.h"
+
 namespace stator {
 namespace {
 
@@ -38,6 +40,12 @@ BoundPlan BindPlan(const Plan& plan, SymbolValues symbols, const ConstantAddress
   return bound;
 }
 
+ConstantData Device::BringConstant(const ConstantData& data) {
+  if (data.device == ConstantData::kHost) return data;
+  Fail(ErrorKind::kInvalidArgument, "a constant lies on cuda:{}, and its engine's device is {}",
+       data.device, name());
+}
+
 std::byte* NoElements() {
   alignas(64) static std::byte bytes[64];
   return bytes;
@@ -48,6 +56,12 @@ TensorRef BindPort(const PlanPort& port, const SymbolValues& symbols) {
           .dtype = port.dtype,
           .dims = EvalDims(port.dims, symbols),
           .strides = EvalDims(port.strides, symbols)};
+}
+
+int64_t Extent(const TensorRef& tensor) {
+  int64_t last = 0;
+  for (int d = 0; d < tensor.rank(); ++d) last += (tensor.dims[d] - 1) * tensor.strides[d];
+  return (last + 1) * static_cast<int64_t>(DTypeSize(tensor.dtype));
 }
 
 bool IsSameLayout(std::span<const int64_t> dims, std::span<const int64_t> strides,

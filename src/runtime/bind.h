@@ -20,6 +20,9 @@ std::byte* NoElements();
 // A port under given symbol values; no data.
 TensorRef BindPort(const PlanPort& port, const SymbolValues& symbols);
 
+// Bytes from the first element to the end of the last; there is one.
+int64_t Extent(const TensorRef& tensor);
+
 // Whether `strides` place the elements of a tensor of these dims as `expected` does: strides of
 // dims of size 1 do not matter, and none does when there are no elements.
 bool IsSameLayout(std::span<const int64_t> dims, std::span<const int64_t> strides,

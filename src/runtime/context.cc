@@ -1,5 +1,7 @@
 // Context: one caller's arena, and the way from a call's tensors to a program's pointers.
 
+#include <algorithm>
+#include <list>
 #include <mutex>
 #include <optional>
 
@@ -79,6 +81,15 @@ struct Context::State {
   bool is_prepared = false;
   SymbolValues symbols;
   std::shared_ptr<const LoadedShape> shape;
+  // What the shapes' programs keep for this caller; the last used first.
+  struct Kept {
+    std::shared_ptr<const LoadedShape> shape;
+    std::unique_ptr<RunState> run;
+  };
+  std::list<Kept> kept;
+  bool has_stale = false;  // whether some in `kept` may be no longer the engine's
+  RunState* run = nullptr;
+  DeviceStream stream = nullptr;
   DeviceBuffer arena, ws;
   std::vector<DeviceBuffer> scratch;  // one per input: its copy in the plan's strides
   std::vector<TensorRef> copies;      // one per input: the tensor in `scratch`
@@ -102,6 +113,28 @@ struct Context::State {
     scratch.resize(copies.size());
     inputs.resize(copies.size());
     outputs.resize(shape->outputs.size());
+    KeepRunState();
+  }
+
+  void KeepRunState() {
+    auto it = std::ranges::find(kept, shape, &Kept::shape);
+    if (it != kept.end()) {
+      kept.splice(kept.begin(), kept, it);
+      run = it->run.get();
+      return;
+    }
+    std::unique_ptr<RunState> made = shape->program->MakeRunState();
+    run = made.get();
+    if (made == nullptr) return;
+    kept.push_front({shape, std::move(made)});
+    has_stale = true;
+  }
+
+  // Under the engine's lock.
+  void DropStale() {
+    if (!has_stale) return;
+    kept.remove_if([&](const Kept& each) { return each.shape->generation != shape->generation; });
+    has_stale = false;
   }
 
   static void Grow(Device& device, DeviceBuffer& buffer, int64_t bytes) {
@@ -120,22 +153,19 @@ struct Context::State {
       }
       return NoElements();
     }
-    if (IsSameLayout(tensor.dims, tensor.strides, expected.strides)) return tensor.data;
+    bool aligned = reinterpret_cast<uintptr_t>(tensor.data) % device.alignment() == 0;
+    if (aligned && IsSameLayout(tensor.dims, tensor.strides, expected.strides)) return tensor.data;
     Grow(device, scratch[i], Extent(expected));
     copies[i].data = scratch[i].data();
-    device.Copy(tensor, copies[i]);
+    device.Copy(tensor, copies[i], stream);
     return copies[i].data;
-  }
-
-  // Bytes from the first element to the end of the last; there is one.
-  static int64_t Extent(const TensorRef& tensor) {
-    int64_t last = 0;
-    for (int d = 0; d < tensor.rank(); ++d) last += (tensor.dims[d] - 1) * tensor.strides[d];
-    return (last + 1) * static_cast<int64_t>(DTypeSize(tensor.dtype));
   }
 };
 
-Context::Context(std::shared_ptr<Engine> engine) : engine_(std::move(engine)), state_(new State) {}
+Context::Context(std::shared_ptr<Engine> engine, DeviceStream stream)
+    : engine_(std::move(engine)), state_(new State) {
+  state_->stream = stream;
+}
 
 Context::~Context() = default;
 
@@ -185,6 +215,7 @@ void Context::RunProgram(std::span<const TensorRef> inputs, std::span<std::byte*
     state.is_prepared = true;
     lock.lock();
   }
+  state.DropStale();
   for (size_t i = 0; i < inputs.size(); ++i) {
     state.inputs[i] = state.BringInput(engine_->device(), i, inputs[i]);
   }
@@ -194,7 +225,9 @@ void Context::RunProgram(std::span<const TensorRef> inputs, std::span<std::byte*
   fn(*state.shape->program, RunArgs{.inputs = state.inputs,
                                     .outputs = state.outputs,
                                     .arena = state.arena.data(),
-                                    .ws = state.ws.data()});
+                                    .ws = state.ws.data(),
+                                    .state = state.run,
+                                    .stream = state.stream});
 }
 
 }  // namespace stator

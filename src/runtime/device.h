@@ -7,6 +7,8 @@
 // several threads at once.
 #pragma once
 
+#include <compare>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
@@ -26,12 +28,31 @@ struct BoundPlan {
   int64_t arena_bytes = 0;
 };
 
-// Where the storages of one call lie.
+// A queue of a device's work, which a call's work joins: a CUDA stream. Null where there is none.
+using DeviceStream = void*;
+
+// What one context may serve: calls whose work runs in order. `capture` tells apart what a caller
+// records to replay it later.
+struct StreamKey {
+  uint64_t stream = 0, capture = 0;
+  friend auto operator<=>(const StreamKey&, const StreamKey&) = default;
+};
+
+// What a program keeps for one caller between runs, such as a CUDA graph.
+class RunState {
+ public:
+  virtual ~RunState() = default;
+};
+
+// Where the storages of one call lie. Addresses of inputs and outputs are multiples of
+// Device::alignment().
 struct RunArgs {
   std::span<std::byte* const> inputs;   // one per plan input, with the plan's strides
   std::span<std::byte* const> outputs;  // one per plan output
   std::byte* arena = nullptr;           // BoundPlan::arena_bytes, 64-byte aligned
   std::byte* ws = nullptr;              // Program::ws_bytes(), 64-byte aligned
+  RunState* state = nullptr;            // from MakeRunState; null for a run that keeps nothing
+  DeviceStream stream = nullptr;
 };
 
 class Program {
@@ -39,6 +60,9 @@ class Program {
   virtual ~Program() = default;
   // Scratch that Run needs beside the arena, in bytes.
   virtual int64_t ws_bytes() const = 0;
+  // The caller's state for its runs; null when there is none to keep. Not outlived by the program.
+  virtual std::unique_ptr<RunState> MakeRunState() const { return nullptr; }
+  // On a device with streams, Run returns when the work is enqueued.
   virtual void Run(const RunArgs& args) const = 0;
   // Run, with the seconds that each step took; empty when the device cannot tell.
   virtual std::vector<double> Profile(const RunArgs& args) const {
@@ -76,7 +100,26 @@ class Device {
     (void)bytes;
   }
   // Copies elements; dtypes and dims are equal, strides are any.
-  virtual void Copy(const TensorRef& from, const TensorRef& to) = 0;
+  virtual void Copy(const TensorRef& from, const TensorRef& to, DeviceStream stream) = 0;
+  // What the addresses of inputs must be multiples of; others are copied.
+  virtual int64_t alignment() const { return 1; }
+
+  // Whether the host may read constants where BringConstant puts them.
+  virtual bool reads_host_memory() const { return true; }
+  // The constant where programs can read it: itself when it lies there already. Raises
+  // InvalidArgument for one on another device.
+  virtual ConstantData BringConstant(const ConstantData& data);
+  // The constant where the host can read it: itself when it lies there already.
+  virtual ConstantData BringToHost(const ConstantData& data) { return data; }
+
+  // The stream for work that no caller waits for: the prologue and Pack.
+  virtual DeviceStream stream() { return nullptr; }
+  // Waits for all work on the device.
+  virtual void Finish() {}
+  virtual StreamKey FindKey(DeviceStream stream) {
+    (void)stream;
+    return {};
+  }
 };
 
 // The CPU engine; one per process.

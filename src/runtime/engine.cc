@@ -69,8 +69,9 @@ void Engine::SetWeight(std::string_view name, ConstantData data) {
          weights.size());
   }
   CheckWeightData(*it, data);
+  data = device_.BringConstant(Trim(std::move(data), WeightBytes(*it)));
   std::unique_lock lock(state_->mutex);
-  state_->pending.insert_or_assign(it - weights.begin(), Trim(std::move(data), WeightBytes(*it)));
+  state_->pending.insert_or_assign(it - weights.begin(), std::move(data));
 }
 
 void Engine::Refit() {
@@ -82,9 +83,9 @@ void Engine::Refit() {
 bool Engine::RefitIfChanged() {
   {
     std::shared_lock lock(state_->mutex);
-    if (state_->pending.empty() && state_->fingerprint.Compute() == state_->fingerprint_value) {
-      return false;
-    }
+    bool same =
+        !device_.reads_host_memory() || state_->fingerprint.Compute() == state_->fingerprint_value;
+    if (state_->pending.empty() && same) return false;
   }
   Refit();
   return true;
@@ -95,6 +96,7 @@ Plan Engine::MakePlan() const {
   Plan plan = *plan_;
   for (size_t i = 0; i < plan.weights.size(); ++i) plan.weights[i].data = state_->weights[i];
   for (const auto& [index, data] : state_->pending) plan.weights[index].data = data;
+  for (PlanWeight& weight : plan.weights) weight.data = device_.BringToHost(weight.data);
   return plan;
 }
 
@@ -118,10 +120,11 @@ std::shared_ptr<const LoadedShape> Engine::GetShape(const SymbolValues& symbols)
 Engine::State::State(const Plan& plan, Device& device) : plan(plan), device(device) {}
 
 void Engine::State::LoadConstants() {
+  device.Finish();  // a weight may be being written
   for (const PlanWeight& weight : plan.weights) {
     CheckWeightData(weight, weight.data);
-    weights.push_back(Trim(weight.data, WeightBytes(weight)));
-    addresses.weights.push_back(Address(weight.data));
+    weights.push_back(device.BringConstant(Trim(weight.data, WeightBytes(weight))));
+    addresses.weights.push_back(Address(weights.back()));
   }
   for (size_t i = 0; i < plan.literals.size(); ++i) {
     const ConstantData& literal = plan.literals[i];
@@ -129,7 +132,8 @@ void Engine::State::LoadConstants() {
       Fail(ErrorKind::kInvalidArgument,
            "literal {} has no data: a plan read from text cannot be run", i);
     }
-    addresses.literals.push_back(Address(literal));
+    literals.push_back(device.BringConstant(literal));
+    addresses.literals.push_back(Address(literals.back()));
   }
   for (const PlanBuffer& buffer : plan.derived) {
     derived.push_back({.buffer = DeviceBuffer(device, buffer.bytes.value())});
@@ -161,6 +165,7 @@ void Engine::State::FindUses() {
 }
 
 void Engine::State::Watch() {
+  if (!device.reads_host_memory()) return;
   fingerprint.Watch(weights);
   fingerprint_value = fingerprint.Compute();
 }
@@ -187,6 +192,7 @@ void Engine::State::Pack(std::span<const std::shared_ptr<LoadedShape>> packing) 
     }
     DiscardUnread(i);
   }
+  device.Finish();  // calls come on streams of their own
 }
 
 // Runs the steps of the prologue before position `end` that are not done.
@@ -196,7 +202,8 @@ void Engine::State::Derive(const BoundPlan& bound, int end) {
   std::unique_ptr<Program> program = device.Load(bound, steps);
   for (size_t i = 0; i < steps.size(); ++i) program->Pack(static_cast<int>(i));
   DeviceBuffer ws(device, program->ws_bytes());
-  program->Run({.ws = ws.data()});
+  program->Run({.ws = ws.data(), .stream = device.stream()});
+  device.Finish();  // before the program and its workspace go
   for (const Step& step : steps) {
     for (int tensor : step.outputs) FindDerived(tensor)->valid = true;
   }
@@ -245,6 +252,7 @@ std::shared_ptr<const LoadedShape> Engine::State::GetShape(const SymbolValues& s
 }
 
 void Engine::State::Refit() {
+  device.Finish();  // calls that read what is made anew, and writes to the weights
   bool moved = !pending.empty();
   for (auto& [index, data] : pending) {
     addresses.weights[index] = Address(data);

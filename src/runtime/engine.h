@@ -1,7 +1,7 @@
 // Engine and Context: load a plan once, run it many times.
 //
 // In:  a Plan with its weights bound, and a Device.
-// Out: outputs of a call, written where the caller asked.
+// Out: outputs of a call, written where the caller asked, in the order of the caller's stream.
 // Invariants: an Engine may be shared by threads; a Context belongs to one caller at a time. A call
 // allocates nothing once its shapes have been seen. Weights are used where they lie; what the
 // prologue and the device derive from them is made again by Refit, in place.
@@ -41,7 +41,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // weights.
   void Refit();
   // Compares the sampled fingerprint of the weights (runtime/fingerprint.h) with the one taken at
-  // the last Refit, and refits when it differs; returns whether it did. A few microseconds.
+  // the last Refit, and refits when it differs; returns whether it did. A few microseconds. Where
+  // the host cannot read the device's memory, only weights that were set count as a change.
   bool RefitIfChanged();
   int64_t num_refits() const { return num_refits_; }
   // The plan with the weights set last: what a file should hold.
@@ -64,7 +65,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
 class Context {
  public:
-  explicit Context(std::shared_ptr<Engine> engine);
+  // `stream`: where the work of all its calls goes; the caller's, null for a device without
+  // streams.
+  explicit Context(std::shared_ptr<Engine> engine, DeviceStream stream = nullptr);
   ~Context();
 
   // What the outputs will be for these inputs: dims and strides, no data. Checks the inputs: count,
@@ -73,7 +76,7 @@ class Context {
   std::span<const TensorRef> Prepare(std::span<const TensorRef> inputs);
   // Runs on the inputs given to the last Prepare (any strides; copied when they are not the
   // plan's). `outputs` carry the data pointers, in the layout that Prepare returned; none may
-  // overlap an input.
+  // overlap an input. On a device with streams, Run returns when the work is enqueued.
   void Run(std::span<const TensorRef> inputs, std::span<std::byte* const> outputs);
   // Run, with the seconds that each step of the plan took; empty when the device cannot tell.
   std::vector<double> Profile(std::span<const TensorRef> inputs,

@@ -37,6 +37,7 @@ struct Engine::State {
   mutable std::shared_mutex mutex;
 
   std::vector<ConstantData> weights;       // one per Plan::weights
+  std::vector<ConstantData> literals;      // one per Plan::literals
   std::map<size_t, ConstantData> pending;  // from SetWeight, until the next Refit
   ConstantAddresses addresses;
   Fingerprint fingerprint;

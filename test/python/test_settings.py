@@ -205,8 +205,10 @@ def test_device(run, model):
     for device in ("cpu", torch.device("cpu")):
         assert CompilationSettings(device=device).device == torch.device("cpu")
     run(model, torch.randn(5, 6), device="cpu")
-    for device in ("cuda", 0, torch.device("cuda", 1)):
-        with pytest.raises(UnsupportedError, match="no device engine for cuda"):
+    with pytest.raises(UnsupportedError, match="no device engine for meta; expected cpu or cuda"):
+        CompilationSettings(device="meta")
+    for device in ("cuda:99", 99, torch.device("cuda", 99)):  # no driver, or not as many
+        with pytest.raises(UnsupportedError, match="no device engine for cuda:99: "):
             CompilationSettings(device=device)
 
 
@@ -320,7 +322,7 @@ BAD = {
     "truncate_long_and_double": [0],
     "use_fast_partitioner": ["global"],
     "enable_experimental_decompositions": [1],
-    "device": ["gpu", None, 1.5],
+    "device": ["gpu", 1.5],
     "require_full_compilation": ["all"],
     "disable_tf32": [1],
     "sparse_weights": [1],

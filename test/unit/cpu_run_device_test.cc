@@ -260,7 +260,7 @@ TEST(CpuDevice, AllocatesAligned) {
 TEST(CpuDevice, CopiesAnyStrides) {
   std::vector<float> from = {1, 2, 3, 4, 5, 6}, to(6);
   CpuDevice().Copy({.data = Bytes(from), .dims = {2, 3}, .strides = {3, 1}},
-                   {.data = Bytes(to), .dims = {2, 3}, .strides = {1, 2}});
+                   {.data = Bytes(to), .dims = {2, 3}, .strides = {1, 2}}, nullptr);
   EXPECT_THAT(to, ::testing::ElementsAre(1, 4, 2, 5, 3, 6));
 }
 

@@ -138,7 +138,7 @@ class ReferenceDevice final : public Device {
     derived_bytes -= bytes;
   }
 
-  void Copy(const TensorRef& from, const TensorRef& to) override {
+  void Copy(const TensorRef& from, const TensorRef& to, DeviceStream) override {
     ++num_copies;
     CopyTensor(from, to);
   }

@@ -14,6 +14,7 @@
 #include "ir/graph.h"
 #include "ir/op_def.h"
 #include "plan/plan.h"
+#include "runtime/step_loader.h"
 
 namespace stator {
 
@@ -38,15 +39,6 @@ class PreparedStep {
   virtual bool Reads(int /*input*/) const { return true; }
   // Bytes of packed copies held.
   virtual int64_t packed_bytes() const { return 0; }
-};
-
-// What a step is prepared from. `step` and constants' data outlive the prepared step; the rest is
-// copied. The constants' content may still change until Pack.
-struct StepSite {
-  const Step* step = nullptr;
-  Graph body;  // inputs and outputs match the step's in number; empty for a copy
-  std::vector<TensorRef> inputs;
-  std::vector<TensorRef> outputs;
 };
 
 // Every Prepare function raises Unsupported, naming the op, for a body that neither it nor the

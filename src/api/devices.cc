@@ -1,0 +1,60 @@
+#include "api/devices.h"
+
+#include <charconv>
+
+#include "base/error.h"
+#ifdef STATOR_CUDA
+#include "cuda/run/cuda_device.h"
+#endif
+
+namespace stator {
+namespace {
+
+Device& GetCuda(int ordinal) {
+#ifdef STATOR_CUDA
+  return GetCudaDevice(ordinal);
+#else
+  Fail(ErrorKind::kUnsupported,
+       "no engine for cuda:{}: this build of stator was made without CUDA's headers", ordinal);
+#endif
+}
+
+}  // namespace
+
+Device& GetDevice(std::string_view target, int ordinal) {
+  return target.starts_with("cuda") ? GetCuda(ordinal) : CpuDevice();
+}
+
+int GetOrdinal(std::string_view device) {
+  size_t colon = device.find(':');
+  if (colon == std::string_view::npos) return 0;
+  int ordinal = 0;
+  auto [end, error] =
+      std::from_chars(device.data() + colon + 1, device.data() + device.size(), ordinal);
+  if (error != std::errc() || end != device.data() + device.size() || ordinal < 0) {
+    Fail(ErrorKind::kInvalidArgument, "`{}` is no device: expected `cpu` or `cuda:0`", device);
+  }
+  return ordinal;
+}
+
+DLDevice ToDLDevice(const Device& device) {
+  if (!device.name().starts_with("cuda")) return {kDLCPU, 0};
+  return {kDLCUDA, GetOrdinal(device.name())};
+}
+
+std::string WhyNoCuda(int ordinal) {
+  try {
+    GetCuda(ordinal);
+    return "";
+  } catch (const Error& error) {
+    return error.message();
+  }
+}
+
+void OnCudaOutOfMemory([[maybe_unused]] std::function<void()> release) {
+#ifdef STATOR_CUDA
+  SetReleaseMemory(std::move(release));
+#endif
+}
+
+}  // namespace stator

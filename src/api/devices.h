@@ -1,0 +1,32 @@
+// Devices by what a plan or an option names, as the public interfaces need them.
+//
+// In a build without the CUDA engine each function that needs it raises Unsupported.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include <dlpack/dlpack.h>
+
+#include "runtime/device.h"
+
+namespace stator {
+
+// The device that runs a plan for `target` ("cpu", "cuda sm_90a"): of CUDA devices that of the
+// ordinal. Raises as GetCudaDevice (cuda/run/cuda_device.h).
+Device& GetDevice(std::string_view target, int ordinal);
+
+// 1 for "cuda:1"; 0 for a name without an ordinal.
+int GetOrdinal(std::string_view device);
+
+DLDevice ToDLDevice(const Device& device);
+
+// Why there is no CUDA device of this ordinal to run engines on: no driver, too old a GPU, ...;
+// empty when there is.
+std::string WhyNoCuda(int ordinal);
+
+// Called when the memory of a CUDA device does not suffice, before the last try.
+void OnCudaOutOfMemory(std::function<void()> release);
+
+}  // namespace stator

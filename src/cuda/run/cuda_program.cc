@@ -1,0 +1,472 @@
+#include "cuda/run/cuda_program.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cuda/run/step.h"
+#include "runtime/bind.h"
+#include "runtime/step_loader.h"
+
+namespace stator {
+namespace {
+
+constexpr int64_t kWsAlignment = 256;
+
+int64_t RoundUp(int64_t bytes) { return (bytes + kWsAlignment - 1) / kWsAlignment * kWsAlignment; }
+
+class CopyStep final : public CudaStep {
+ public:
+  CopyStep(const CudaCopier& copier, std::vector<CudaCopier::Copy> copies)
+      : copier_(copier), copies_(std::move(copies)) {}
+
+  void Launch(const CudaStepArgs& args) const override {
+    for (const CudaCopier::Copy& copy : copies_) {
+      copier_.Launch(copy, args.inputs[0], args.outputs[0], args.stream);
+    }
+  }
+
+  bool hides_pointers() const override { return copies_.size() > 1; }
+
+  void Patch(CUgraphExec exec, CUgraphNode node, const CudaStepArgs& args) const override {
+    copier_.Patch(copies_[0], args.inputs[0], args.outputs[0], exec, node);
+  }
+
+ private:
+  const CudaCopier& copier_;
+  std::vector<CudaCopier::Copy> copies_;
+};
+
+struct LoadedStep {
+  std::unique_ptr<CudaStep> run;
+  std::vector<int> bases;  // of its operands, inputs first
+  const Step* step = nullptr;
+};
+
+// An input or output of the plan.
+struct Port {
+  int64_t bytes = 0;
+  bool staged = false;     // a step hides its pointer: in a graph, the program's own buffer is used
+  int64_t staging_at = 0;  // in the workspace
+  std::vector<CudaCopier::Copy> copies;  // between the buffer and the caller's tensor
+};
+
+// A node of a graph whose parameters hold callers' pointers.
+struct PatchedNode {
+  CUgraphNode node = nullptr;
+  int step = -1;  // of the program, or:
+  int port = -1;  // a copy of this port to or from its buffer
+  int copy = 0;   // which of its copies
+};
+
+// What a context keeps for a program: its graph.
+class CudaRunState final : public RunState {
+ public:
+  explicit CudaRunState(const Driver& driver) : driver_(driver) {}
+  ~CudaRunState() override { DropGraph(); }
+
+  void DropGraph() {
+    if (exec != nullptr) driver_.GraphExecDestroy(exec);
+    if (graph != nullptr) driver_.GraphDestroy(graph);
+    exec = nullptr;
+    graph = nullptr;
+    nodes.clear();
+  }
+
+  bool has_run = false;  // once, step by step
+  bool cannot_capture = false;
+  CUgraph graph = nullptr;                    // the nodes are its
+  CUgraphExec exec = nullptr;                 // null: none yet
+  std::byte *arena = nullptr, *ws = nullptr;  // that the graph works on
+  std::vector<std::byte*> ports, before;      // callers' pointers in the graph, now and before
+  std::vector<PatchedNode> nodes;
+  std::vector<std::byte*> bases, operands;  // scratch of a call
+
+ private:
+  const Driver& driver_;
+};
+
+class CudaProgram final : public Program {
+ public:
+  CudaProgram(CudaDevice& device, std::vector<LoadedStep> steps, PointerTable pointers,
+              std::vector<Port> ports, int num_inputs)
+      : device_(device),
+        driver_(device.driver()),
+        steps_(std::move(steps)),
+        pointers_(std::move(pointers)),
+        ports_(std::move(ports)),
+        num_inputs_(num_inputs) {
+    PlaceStaging();
+    for (const LoadedStep& loaded : steps_) {
+      ws_bytes_ = std::max(ws_bytes_, staging_bytes_ + loaded.run->ws_bytes());
+    }
+  }
+
+  int64_t ws_bytes() const override { return ws_bytes_; }
+
+  std::unique_ptr<RunState> MakeRunState() const override {
+    auto state = std::make_unique<CudaRunState>(driver_);
+    state->bases.resize(pointers_.num_bases());
+    state->operands.resize(pointers_.max_operands());
+    return state;
+  }
+
+  void Run(const RunArgs& args) const override {
+    CudaScope scope(driver_, device_.context());
+    auto stream = static_cast<CUstream>(args.stream);
+    auto* state = static_cast<CudaRunState*>(args.state);
+    if (state == nullptr || !UseGraph(args, *state)) {
+      RunSteps(args, [&](const LoadedStep& loaded, const CudaStepArgs& step_args) {
+        loaded.run->Launch(step_args);
+      });
+      return;
+    }
+    STATOR_CUDA(driver_, GraphLaunch, state->exec, stream);
+  }
+
+  std::vector<double> Profile(const RunArgs& args) const override {
+    CudaScope scope(driver_, device_.context());
+    Events events(driver_, steps_.size() + 1);
+    size_t next = 0;
+    auto stream = static_cast<CUstream>(args.stream);
+    STATOR_CUDA(driver_, EventRecord, events[next++], stream);
+    RunSteps(args, [&](const LoadedStep& loaded, const CudaStepArgs& step_args) {
+      loaded.run->Launch(step_args);
+      STATOR_CUDA(driver_, EventRecord, events[next++], stream);
+    });
+    STATOR_CUDA(driver_, EventSynchronize, events[next - 1]);
+    std::vector<double> seconds;
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      float milliseconds = 0;
+      STATOR_CUDA(driver_, EventElapsedTime, &milliseconds, events[i], events[i + 1]);
+      seconds.push_back(milliseconds / 1e3);
+    }
+    return seconds;
+  }
+
+  void Pack(int step) override {
+    CudaScope scope(driver_, device_.context());
+    steps_[step].run->Pack(static_cast<CUstream>(device_.stream()));
+  }
+
+  bool Reads(int step, int input) const override { return steps_[step].run->Reads(input); }
+
+  int64_t packed_bytes() const override {
+    int64_t bytes = 0;
+    for (const LoadedStep& loaded : steps_) bytes += loaded.run->packed_bytes();
+    return bytes;
+  }
+
+ private:
+  class Events {
+   public:
+    Events(const Driver& driver, size_t count) : driver_(driver) {
+      for (size_t i = 0; i < count; ++i) {
+        CUevent event = nullptr;
+        STATOR_CUDA(driver_, EventCreate, &event, CU_EVENT_DEFAULT);
+        events_.push_back(event);
+      }
+    }
+    ~Events() {
+      for (CUevent event : events_) driver_.EventDestroy(event);
+    }
+    Events(const Events&) = delete;
+    CUevent operator[](size_t i) const { return events_[i]; }
+
+   private:
+    const Driver& driver_;
+    std::vector<CUevent> events_;
+  };
+
+  static bool IsPort(int base) { return base >= PointerTable::kFirstPortBase; }
+  Port& GetPort(int base) { return ports_[base - PointerTable::kFirstPortBase]; }
+
+  void PlaceStaging() {
+    for (const LoadedStep& loaded : steps_) {
+      if (!loaded.run->hides_pointers()) continue;
+      for (int base : loaded.bases) {
+        if (IsPort(base)) GetPort(base).staged = true;
+      }
+    }
+    for (Port& port : ports_) {
+      if (!port.staged) continue;
+      port.staging_at = staging_bytes_;
+      staging_bytes_ = RoundUp(staging_bytes_ + port.bytes);
+      port.copies = device_.copier().MakeDense(port.bytes, CudaDevice::kAlignment);
+    }
+    ws_bytes_ = staging_bytes_;
+  }
+
+  // ---- step by step
+
+  // Calls run(step, its arguments) in order, on callers' tensors.
+  template <typename Fn>
+  void RunSteps(const RunArgs& args, Fn&& run) const {
+    std::vector<std::byte*> bases(pointers_.num_bases()), operands(pointers_.max_operands());
+    pointers_.SetBases(args, bases.data());
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      RunStep(static_cast<int>(i), bases, operands, args, static_cast<CUstream>(args.stream), run);
+    }
+  }
+
+  template <typename Fn>
+  void RunStep(int i, const std::vector<std::byte*>& bases, std::vector<std::byte*>& operands,
+               const RunArgs& args, CUstream stream, Fn&& run) const {
+    const LoadedStep& loaded = steps_[i];
+    pointers_.Resolve(i, bases.data(), operands.data());
+    try {
+      run(loaded, CudaStepArgs{.inputs = operands.data(),
+                               .outputs = operands.data() + pointers_.num_inputs(i),
+                               .ws = args.ws + staging_bytes_,
+                               .stream = stream});
+    } catch (const Error& error) {
+      throw Error(error.kind(), error.message(), loaded.step->origin, error.where());
+    }
+  }
+
+  // ---- as a graph
+
+  // Whether this run replays a graph, which is then there and has the call's pointers.
+  bool UseGraph(const RunArgs& args, CudaRunState& state) const {
+    if (state.cannot_capture || !std::exchange(state.has_run, true)) return false;
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    STATOR_CUDA(driver_, StreamIsCapturing, static_cast<CUstream>(args.stream), &status);
+    if (status != CU_STREAM_CAPTURE_STATUS_NONE) return false;
+    if (state.exec != nullptr && state.arena == args.arena && state.ws == args.ws) {
+      SetPointers(args, state);
+      return true;
+    }
+    state.DropGraph();
+    try {
+      Capture(args, state);
+    } catch (const Error& error) {
+      state.DropGraph();
+      state.cannot_capture = true;
+      Log().warn("an engine's launches are not made a CUDA graph: {}", error.what());
+    }
+    return state.exec != nullptr;
+  }
+
+  // Bases of a run in a graph: staged ports lie in the workspace.
+  void SetGraphBases(const RunArgs& args, CudaRunState& state) const {
+    pointers_.SetBases(args, state.bases.data());
+    state.ports.assign(state.bases.begin() + PointerTable::kFirstPortBase, state.bases.end());
+    for (size_t i = 0; i < ports_.size(); ++i) {
+      if (!ports_[i].staged) continue;
+      state.bases[PointerTable::kFirstPortBase + i] = args.ws + ports_[i].staging_at;
+    }
+  }
+
+  // A stream that captures in a scope.
+  class CaptureStream {
+   public:
+    explicit CaptureStream(const Driver& driver) : driver_(driver) {
+      STATOR_CUDA(driver_, StreamCreate, &stream_, CU_STREAM_NON_BLOCKING);
+      CUresult result = driver_.StreamBeginCapture(stream_, CU_STREAM_CAPTURE_MODE_RELAXED);
+      if (result == CUDA_SUCCESS) return;
+      driver_.StreamDestroy(stream_);
+      driver_.Check(result, "cuStreamBeginCapture");
+    }
+    ~CaptureStream() {
+      CUgraph graph = nullptr;
+      if (!ended_ && driver_.StreamEndCapture(stream_, &graph) == CUDA_SUCCESS) {
+        driver_.GraphDestroy(graph);
+      }
+      driver_.StreamDestroy(stream_);
+    }
+    CaptureStream(const CaptureStream&) = delete;
+
+    CUstream get() const { return stream_; }
+
+    // The node that the work captured since the last call made; none when there was no work.
+    CUgraphNode TakeNode() {
+      CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+      const CUgraphNode* nodes = nullptr;
+      const CUgraphEdgeData* edges = nullptr;
+      size_t count = 0;
+      STATOR_CUDA(driver_, StreamGetCaptureInfo, stream_, &status, nullptr, nullptr, &nodes, &edges,
+                  &count);
+      STATOR_CHECK(status == CU_STREAM_CAPTURE_STATUS_ACTIVE, "a capture ended by itself");
+      CUgraphNode node = count == 1 ? nodes[0] : nullptr;
+      return std::exchange(last_, node) == node ? nullptr : node;
+    }
+
+    CUgraph End() {
+      CUgraph graph = nullptr;
+      ended_ = true;
+      STATOR_CUDA(driver_, StreamEndCapture, stream_, &graph);
+      return graph;
+    }
+
+   private:
+    const Driver& driver_;
+    CUstream stream_ = nullptr;
+    CUgraphNode last_ = nullptr;
+    bool ended_ = false;
+  };
+
+  void Capture(const RunArgs& args, CudaRunState& state) const {
+    SetGraphBases(args, state);
+    CaptureStream capture(driver_);
+    auto keep = [&](PatchedNode patched) {
+      patched.node = capture.TakeNode();
+      if (patched.node != nullptr) state.nodes.push_back(patched);
+    };
+    auto copy_ports = [&](int begin, int end) {
+      for (int port = begin; port < end; ++port) {
+        int count = static_cast<int>(ports_[port].copies.size());
+        for (int copy = 0; copy < count; ++copy) {
+          auto [from, to] = CopyEnds(port, state);
+          device_.copier().Launch(ports_[port].copies[copy], from, to, capture.get());
+          keep({.port = port, .copy = copy});
+        }
+      }
+    };
+    copy_ports(0, num_inputs_);
+    for (int i = 0; i < static_cast<int>(steps_.size()); ++i) {
+      RunStep(i, state.bases, state.operands, args, capture.get(),
+              [](const LoadedStep& loaded, const CudaStepArgs& step_args) {
+                loaded.run->Launch(step_args);
+              });
+      if (IsPatched(i)) {
+        keep({.step = i});
+      } else {
+        capture.TakeNode();
+      }
+    }
+    copy_ports(num_inputs_, static_cast<int>(ports_.size()));
+    state.graph = capture.End();
+    STATOR_CUDA(driver_, GraphInstantiateWithFlags, &state.exec, state.graph, 0);
+    state.arena = args.arena;
+    state.ws = args.ws;
+  }
+
+  // Whether a step's node holds callers' pointers.
+  bool IsPatched(int step) const {
+    const LoadedStep& loaded = steps_[step];
+    return !loaded.run->hides_pointers() && std::ranges::any_of(loaded.bases, IsPort);
+  }
+
+  // From where to where a staged port is copied.
+  std::pair<const std::byte*, std::byte*> CopyEnds(int port, const CudaRunState& state) const {
+    std::byte* staging = state.bases[PointerTable::kFirstPortBase + port];
+    bool input = port < num_inputs_;
+    return {input ? state.ports[port] : staging, input ? staging : state.ports[port]};
+  }
+
+  // Brings this call's pointers into the graph.
+  void SetPointers(const RunArgs& args, CudaRunState& state) const {
+    auto middle = state.ports.begin() + num_inputs_;
+    bool same = std::equal(args.inputs.begin(), args.inputs.end(), state.ports.begin(), middle) &&
+                std::equal(args.outputs.begin(), args.outputs.end(), middle, state.ports.end());
+    if (same) return;
+    state.before.swap(state.ports);
+    SetGraphBases(args, state);
+    try {
+      for (const PatchedNode& patched : state.nodes) SetPointers(patched, args, state);
+    } catch (...) {
+      state.DropGraph();  // half of it has the new ones
+      throw;
+    }
+  }
+
+  void SetPointers(const PatchedNode& patched, const RunArgs& args, CudaRunState& state) const {
+    auto changed = [&](int base) {
+      int port = base - PointerTable::kFirstPortBase;
+      return port >= 0 && state.ports[port] != state.before[port];
+    };
+    if (patched.port >= 0) {
+      if (!changed(PointerTable::kFirstPortBase + patched.port)) return;
+      auto [from, to] = CopyEnds(patched.port, state);
+      device_.copier().Patch(ports_[patched.port].copies[patched.copy], from, to, state.exec,
+                             patched.node);
+      return;
+    }
+    const LoadedStep& loaded = steps_[patched.step];
+    if (!std::ranges::any_of(loaded.bases, changed)) return;
+    RunStep(patched.step, state.bases, state.operands, args, nullptr,
+            [&](const LoadedStep& step, const CudaStepArgs& step_args) {
+              step.run->Patch(state.exec, patched.node, step_args);
+            });
+  }
+
+  CudaDevice& device_;
+  const Driver& driver_;
+  std::vector<LoadedStep> steps_;
+  PointerTable pointers_;
+  std::vector<Port> ports_;  // inputs, then outputs
+  int num_inputs_ = 0;
+  int64_t staging_bytes_ = 0;  // at the front of the workspace
+  int64_t ws_bytes_ = 0;
+};
+
+// ---- loading
+
+// The bytes that the addresses of a copy's tensors are multiples of: storages are aligned.
+int FindAlignment(const BoundPlan& bound, const Step& step) {
+  int64_t bits = CudaDevice::kAlignment;
+  for (int tensor : {step.inputs[0], step.outputs[0]}) {
+    bits |= bound.tensor_offsets[tensor] | reinterpret_cast<intptr_t>(bound.tensors[tensor].data);
+  }
+  return static_cast<int>(bits & -bits);
+}
+
+std::unique_ptr<CudaStep> Prepare(CudaDevice& device, const BoundPlan& bound,
+                                  const CudaStepSite& site) {
+  if (std::optional<StepLaunch> launch = FindLaunch(site.step->attrs)) {
+    const PlanCode& code = bound.plan->code[launch->code];
+    return PrepareKernel(site, *launch, device.driver(), device.LoadModule(code), code.entry);
+  }
+  if (site.step->kind == StepKind::kCopy) {
+    const CudaCopier& copier = device.copier();
+    return std::make_unique<CopyStep>(
+        copier, copier.Make(site.inputs[0], site.outputs[0], FindAlignment(bound, *site.step)));
+  }
+  Fail(ErrorKind::kUnsupported, "a {} step without code for {}", StepKindName(site.step->kind),
+       device.name());
+}
+
+std::vector<Port> MakePorts(const BoundPlan& bound) {
+  std::vector<Port> ports;
+  for (const auto* list : {&bound.plan->inputs, &bound.plan->outputs}) {
+    for (const PlanPort& port : *list) {
+      TensorRef ref = BindPort(port, bound.symbols);
+      ports.push_back({.bytes = ref.num_elements() > 0 ? Extent(ref) : 0});
+    }
+  }
+  return ports;
+}
+
+}  // namespace
+
+std::unique_ptr<Program> LoadCudaProgram(CudaDevice& device, const BoundPlan& bound,
+                                         std::span<const Step> steps) {
+  if (!bound.plan->target.starts_with("cuda")) {
+    Fail(ErrorKind::kUnsupported, "the plan was compiled for {}, not for a CUDA device",
+         bound.plan->target);
+  }
+  SiteReader reader(bound, steps);
+  PointerTable pointers(bound, steps);
+  std::vector<LoadedStep> loaded;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    StepSite site = reader.Read(steps[i]);
+    CudaStepSite cuda_site{.step = site.step,
+                           .body = std::move(site.body),
+                           .inputs = std::move(site.inputs),
+                           .outputs = std::move(site.outputs),
+                           .symbols = &bound.symbols};
+    try {
+      loaded.push_back({.run = Prepare(device, bound, cuda_site),
+                        .bases = pointers.Bases(static_cast<int>(i)),
+                        .step = &steps[i]});
+    } catch (const Error& error) {
+      throw Error(error.kind(), error.message(), steps[i].origin, error.where());
+    }
+  }
+  return std::make_unique<CudaProgram>(device, std::move(loaded), std::move(pointers),
+                                       MakePorts(bound),
+                                       static_cast<int>(bound.plan->inputs.size()));
+}
+
+}  // namespace stator

@@ -1,0 +1,91 @@
+"""Which device a graph is compiled for, without a GPU: fake tensors stand for those on one."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch._subclasses import FakeTensorMode
+from torch_stator import FallbackWarning, UnsupportedError, _ffi
+from torch_stator.devices import find_device
+from torch_stator.freeze import can_freeze
+from torch_stator.save import _find_ordinal
+
+CPU = torch.device("cpu")
+
+
+def on(*devices):
+    with FakeTensorMode():
+        return [torch.empty(2, device=device) for device in devices]
+
+
+def test_the_device_of_the_tensors():
+    assert find_device(on("cpu", "cpu"), None) == CPU
+    assert find_device(on("cpu"), CPU) == CPU
+    assert find_device([], None) == CPU
+
+
+def test_why_no_engine_runs_there():
+    with pytest.raises(UnsupportedError, match="tensors on cpu and cuda:0, and engines run on one"):
+        find_device(on("cpu", "cuda:0"), None)
+    with pytest.raises(UnsupportedError, match="a tensor on meta, and engines run on cpu or cuda"):
+        find_device([torch.empty(2, device="meta")], None)
+    with pytest.raises(UnsupportedError, match="on cpu, and the option `device` asks for cuda"):
+        find_device(on("cpu"), torch.device("cuda"))
+    with pytest.raises(
+        UnsupportedError, match="on cuda:1, and the option `device` asks for cuda:0"
+    ):
+        find_device(on("cuda:1"), torch.device("cuda:0"))
+    with pytest.raises(UnsupportedError, match="no device engine for cuda:99: "):
+        find_device(on("cuda:99"), None)
+
+
+def test_a_gpu_that_is_not_there_has_a_reason():
+    reason = _ffi.why_no_cuda(99)
+    assert "driver" in reason or "without CUDA" in reason
+
+
+def test_a_graph_on_another_device_runs_in_eager():
+    compiled = torch.compile(lambda x: x + 1, backend="stator")
+    with torch.no_grad(), pytest.warns(FallbackWarning, match="a tensor on meta"):
+        assert compiled(torch.empty(3, device="meta")).device.type == "meta"
+
+
+def test_a_saved_program_goes_where_it_was_compiled_for():
+    assert _find_ordinal("cpu", None) == 0
+    assert _find_ordinal("cpu", CPU) == 0
+    with pytest.raises(ValueError, match="compiled for cpu and cannot run on cuda:1"):
+        _find_ordinal("cpu", torch.device("cuda:1"))
+    with pytest.raises(UnsupportedError, match="no device engine for cuda:99"):
+        _find_ordinal("cuda", torch.device("cuda:99"))
+
+
+def test_what_can_be_a_weight():
+    with torch.inference_mode():
+        made = torch.empty(2)
+    assert can_freeze(torch.empty(2))
+    assert can_freeze(made)  # on the CPU the fingerprint guards it
+    assert not can_freeze(torch.empty(2, device="meta"))
+
+
+def test_no_cuda_library_is_loaded_for_the_cpu():
+    script = """
+        import torch
+
+        def loaded():
+            with open("/proc/self/maps") as maps:
+                names = {line.split("/")[-1].strip() for line in maps if "/" in line}
+            return {name for name in names if name.startswith(("libcu", "libnv"))}
+
+        before = loaded()
+        import torch_stator
+        with torch.no_grad():
+            torch.compile(lambda x: x.exp() + 1, backend="stator",
+                          options={"min_block_size": 1})(torch.ones(5))
+        print(loaded() - before)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
