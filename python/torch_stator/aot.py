@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from .compiler import Compilation, TrainingError, compile_graph
 from .errors import InvalidArgumentError, UnsupportedError, warn_fallback
+from .program_module import ProgramModule
 from .runner import Runner
 from .saved_weights import SavedWeights
 from .settings import CompilationSettings
@@ -147,6 +148,11 @@ class Program:
                 )
             furthest = max(furthest, (end, name))
             furthest_alone = max(furthest_alone, (end, name)) if alone else furthest_alone
+
+    def module(self) -> ProgramModule:
+        """The program as a module for torch.export.export, and so torch.export.save: its engines
+        are tensors, which the op `stator::execute_engine` runs. Holds copies of the weights."""
+        return ProgramModule(self)
 
     def refit(self, values: Mapping[str, torch.Tensor]) -> None:
         """Gives a loaded program other weights, by name: all of them, or, with an error, none.

@@ -22,8 +22,8 @@ from .freeze import FrozenWeights
 from .reference import ReferenceEngine
 from .stats import counted
 
-# What a step runs.
-Part = _ffi.Engine | ReferenceEngine | GraphModule
+# What a step runs. A callable returns its output, or a list of them.
+Part = _ffi.Engine | ReferenceEngine | GraphModule | Callable[..., Any]
 # A step of a call: the slots that its part reads, those that take its results, and those that no
 # later step reads.
 Step = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -175,6 +175,8 @@ def _function(part: Part, check_weights: bool) -> Callable[..., Any]:
     """What a step calls: returns the part's output, or a list of them."""
     if isinstance(part, GraphModule):
         return counted(part)
+    if not isinstance(part, (_ffi.Engine, ReferenceEngine)):
+        return part
     function = part.function(check_weights and bool(part.weight_names()))
     if part.num_inputs() == 0:  # a tensor brings torch's allocator
         function = functools.partial(function, torch.empty(0, device=part.device()))

@@ -271,6 +271,24 @@ EngineRef CompileText(const ffi::String& text, const ffi::String& options) {
   return EngineRef(CompileGraph(std::move(graph), parsed), GetOrdinal(parsed.device));
 }
 
+// {"inputs": [{"dtype": "f32", "dims": ["s0", "3"], "strides": [...]}], "outputs": [...]}.
+std::string SignatureToJson(const Plan& plan) {
+  auto describe = [](const std::vector<PlanPort>& ports) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const PlanPort& port : ports) {
+      std::vector<std::string> dims, strides;
+      for (const Dim& dim : port.dims) dims.push_back(dim.ToString());
+      for (const Dim& stride : port.strides) strides.push_back(stride.ToString());
+      list.push_back({{"dtype", DTypeName(port.dtype)}, {"dims", dims}, {"strides", strides}});
+    }
+    return list;
+  };
+  nlohmann::ordered_json json;
+  json["inputs"] = describe(plan.inputs);
+  json["outputs"] = describe(plan.outputs);
+  return json.dump();
+}
+
 // Registers `fn` so that the Errors it raises cross to Python.
 template <typename Result, typename... Args>
 auto Guarded(Result (*fn)(Args...)) {
@@ -317,6 +335,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def(
           "num_outputs",
           [](EngineRef self) { return static_cast<int64_t>(self->engine().plan().outputs.size()); })
+      .def("signature",
+           [](EngineRef self) { return ffi::String(SignatureToJson(self->engine().plan())); })
       .def("plan_text",
            [](EngineRef self) {
              return Guard([&] { return ffi::String(PlanToText(self->engine().plan())); });
