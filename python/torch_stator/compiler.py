@@ -20,7 +20,7 @@ from . import _ffi
 from .builder import build_runner, take_out_views
 from .devices import find_device
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
-from .freeze import CUDA_ALIGNMENT, FrozenWeights, can_freeze
+from .freeze import FrozenWeights, can_freeze, is_aligned
 from .reference import ReferenceEngine
 from .report import GraphReport, publish
 from .runner import Runner
@@ -117,8 +117,7 @@ def _find_device(gm: torch.fx.GraphModule, settings: CompilationSettings) -> tor
 def _content(constant: torch.Tensor) -> torch.Tensor:
     """A constant of the graph as engines take it."""
     content = constant.detach().contiguous()
-    aligned = content.device.type == "cpu" or content.data_ptr() % CUDA_ALIGNMENT == 0
-    return content if aligned else content.clone()
+    return content if is_aligned(content) else content.clone()
 
 
 def _unique(names: Sequence[str], taken: Container[str]) -> list[str]:

@@ -26,7 +26,7 @@ _get_version = operator.attrgetter("_version")
 _get_pointer = torch.Tensor.data_ptr
 _get_stride = torch.Tensor.stride
 
-CUDA_ALIGNMENT = 16  # bytes; src/cuda/run/cuda_device.h
+CUDA_ALIGNMENT = 16  # bytes: src/cuda/run/cuda_device.h
 
 
 def can_freeze(tensor: object) -> bool:
@@ -42,11 +42,12 @@ def can_freeze(tensor: object) -> bool:
 
 
 def _can_freeze_on_cuda(tensor: torch.Tensor) -> bool:
-    return (
-        tensor.device.type == "cuda"
-        and tensor.data_ptr() % CUDA_ALIGNMENT == 0
-        and not tensor.is_inference()
-    )
+    return tensor.device.type == "cuda" and is_aligned(tensor) and not tensor.is_inference()
+
+
+def is_aligned(tensor: torch.Tensor) -> bool:
+    """Whether an engine can read a constant where it lies."""
+    return tensor.device.type == "cpu" or tensor.data_ptr() % CUDA_ALIGNMENT == 0
 
 
 class FrozenWeights:
@@ -55,7 +56,7 @@ class FrozenWeights:
     def __init__(self, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> None:
         self.names = tuple(names)
         self.orders = tuple(memory_order(tensor) for tensor in tensors)
-        self._types = [(tensor.dtype, tensor.shape) for tensor in tensors]
+        self._types = [(tensor.dtype, tensor.shape, tensor.device) for tensor in tensors]
         self._strides = [tensor.stride() for tensor in tensors]
         self._lock = threading.Lock()
         self._engines: list[_ffi.Engine] = []
@@ -105,9 +106,10 @@ class FrozenWeights:
         self._seen = seen
 
     def _check_type(self, i: int, tensor: torch.Tensor) -> None:
-        dtype, shape = self._types[i]
-        if tensor.dtype is not dtype or tensor.shape != shape:
-            expected, found = f"{dtype}{list(shape)}", f"{tensor.dtype}{list(tensor.shape)}"
+        dtype, shape, device = self._types[i]
+        if tensor.dtype is not dtype or tensor.shape != shape or tensor.device != device:
+            expected = f"{dtype}{list(shape)} on {device}"
+            found = f"{tensor.dtype}{list(tensor.shape)} on {tensor.device}"
             raise InvalidArgumentError(
                 f"weight `{self.names[i]}`: expected {expected}, found {found}; compile the model "
                 "again"
@@ -116,7 +118,8 @@ class FrozenWeights:
     def _content(self, i: int, tensor: torch.Tensor) -> torch.Tensor:
         order = self.orders[i]
         assert order is not None, "can_freeze() was asked"
-        return tensor.detach().permute(order).contiguous()
+        content = tensor.detach().permute(order).contiguous()
+        return content if is_aligned(content) else content.clone()
 
 
 class _Seen:
@@ -134,9 +137,12 @@ class _Seen:
         # Of a vector, other strides mean another address.
         self._matrices = [tensor for tensor in tensors if tensor.dim() > 1]
         self._strides = list(map(_get_stride, self._matrices))
-        # Whether engines hold a copy of a weight that is not laid out as at compilation: in that
-        # neither they nor their fingerprint see a write.
-        self.copied = False
+        # Whether engines may hold old content without a sign of it: a copy of a weight that is not
+        # laid out as at compilation, in which neither they nor their fingerprint see a write; or,
+        # on a GPU, a weight without a version counter.
+        self.copied = any(
+            tensor.device.type != "cpu" and tensor.is_inference() for tensor in tensors
+        )
 
     def equals(self, current: tuple[torch.Tensor, ...]) -> bool:
         return (

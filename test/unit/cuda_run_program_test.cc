@@ -267,6 +267,52 @@ TEST_F(CudaRunTest, CopiesWindowsInTheGraph) {
   EXPECT_EQ(fake.launched.back(), "stator_copy_8");  // two floats at a time
 }
 
+// A step that hides its pointers (a copy that takes several launches) works on buffers of the
+// program's own inside the graph; the plan's other steps see them, too.
+TEST_F(CudaRunTest, StagesWhatAStepHides) {
+  std::string dims = "2", x_strides = "1", y_strides = "512";
+  for (int d = 1; d < 10; ++d) {
+    dims += ", 2";
+    x_strides += fmt::format(", {}", 1 << d);
+    y_strides += fmt::format(", {}", 512 >> d);
+  }
+  std::string ten = fmt::format("f32[{}] strides ", dims);
+  std::string text = "plan \"permute\" version 1 target \"cuda sm_90a\"\n";
+  text += fmt::format("input 0 = \"x\" {}[{}]\n", ten, x_strides);
+  text += fmt::format("output 0 = \"y\" {}[{}]\n", ten, y_strides);
+  text += "output 1 = \"z\" f32[1024] strides [1]\n";
+  text += fmt::format("tensor 0 = input 0 + 0 : {}[{}]\n", ten, x_strides);
+  text += fmt::format("tensor 1 = output 0 + 0 : {}[{}]\n", ten, y_strides);
+  text += "tensor 2 = output 0 + 0 : f32[1024] strides [1]\n";
+  text += "tensor 3 = output 1 + 0 : f32[1024] strides [1]\n";
+  text += "step 0 = copy(0) -> (1) from \"permute\" {}\nstep 1 = copy(2) -> (3) from \"\" {}\n";
+  CudaDevice device(fake.driver(), 0);
+  Context context(Engine::Load(MakePlan(text), device), fake.MakeStream());
+  Tensor x(Iota(256, 0)), other(Iota(256, 5000)), y(Iota(256, 0)), z(Iota(256, 0));
+  Tensor other_y(Iota(256, 0)), other_z(Iota(256, 0));
+  auto call = [&](const Tensor& from, const Tensor& to, const Tensor& copy) {
+    TensorRef input = from.ref();
+    input.dims.assign(10, 2);
+    input.strides.clear();
+    for (int d = 0; d < 10; ++d) input.strides.push_back(1 << d);
+    std::byte* outputs[] = {to.bytes(), copy.bytes()};
+    context.Prepare({&input, 1});
+    context.Run({&input, 1}, outputs);
+    for (int i = 0; i < 1024; ++i) {
+      int reversed = 0;
+      for (int d = 0; d < 10; ++d) reversed |= (i >> d & 1) << (9 - d);
+      EXPECT_EQ(to.data[i], from.data[reversed]) << i;
+      EXPECT_EQ(copy.data[i], to.data[i]) << i;
+    }
+  };
+  for (int i = 0; i < 3; ++i) call(x, y, z);
+  call(other, other_y, other_z);
+  call(other, y, other_z);
+  EXPECT_EQ(fake.calls["cuGraphLaunch"], 4);
+  // The copies of x and y to and from their buffers, and the step that writes z; then that of y.
+  EXPECT_EQ(fake.calls["cuGraphExecKernelNodeSetParams"], 3 + 1);
+}
+
 TEST_F(CudaRunTest, RefitsInPlaceAndKeepsTheGraph) {
   CudaDevice device(fake.driver(), 0);
   std::shared_ptr<Engine> engine = Engine::Load(MakePlan(kRows), device);

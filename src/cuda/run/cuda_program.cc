@@ -345,7 +345,13 @@ class CudaProgram final : public Program {
   // Whether a step's node holds callers' pointers.
   bool IsPatched(int step) const {
     const LoadedStep& loaded = steps_[step];
-    return !loaded.run->hides_pointers() && std::ranges::any_of(loaded.bases, IsPort);
+    return !loaded.run->hides_pointers() &&
+           std::ranges::any_of(loaded.bases, [&](int base) { return IsCallers(base); });
+  }
+
+  // Whether an operand on this base lies in a caller's tensor when a graph runs.
+  bool IsCallers(int base) const {
+    return IsPort(base) && !ports_[base - PointerTable::kFirstPortBase].staged;
   }
 
   // From where to where a staged port is copied.
@@ -372,19 +378,19 @@ class CudaProgram final : public Program {
   }
 
   void SetPointers(const PatchedNode& patched, const RunArgs& args, CudaRunState& state) const {
-    auto changed = [&](int base) {
-      int port = base - PointerTable::kFirstPortBase;
-      return port >= 0 && state.ports[port] != state.before[port];
-    };
+    auto changed = [&](int port) { return state.ports[port] != state.before[port]; };
     if (patched.port >= 0) {
-      if (!changed(PointerTable::kFirstPortBase + patched.port)) return;
+      if (!changed(patched.port)) return;
       auto [from, to] = CopyEnds(patched.port, state);
       device_.copier().Patch(ports_[patched.port].copies[patched.copy], from, to, state.exec,
                              patched.node);
       return;
     }
     const LoadedStep& loaded = steps_[patched.step];
-    if (!std::ranges::any_of(loaded.bases, changed)) return;
+    bool any = std::ranges::any_of(loaded.bases, [&](int base) {
+      return IsCallers(base) && changed(base - PointerTable::kFirstPortBase);
+    });
+    if (!any) return;
     RunStep(patched.step, state.bases, state.operands, args, nullptr,
             [&](const LoadedStep& step, const CudaStepArgs& step_args) {
               step.run->Patch(state.exec, patched.node, step_args);
