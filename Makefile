@@ -4,7 +4,8 @@
 #   setup        system packages, the Python environment .venv, the build in build/
 #   demo         the five models: eager beside Stator, checked elementwise
 #   test         lint and all tests      unit         the tests that take about a minute together
-#   conformance  every op against torch (K=name: one op)
+#   conformance  every op against torch (K=name: one op), and every sample that torch tests its own
+#                operators with: hours; goes on where it was interrupted
 #   bench        the demo, call overhead, memory, what is kept between calls; JSON files and a plot
 #                in build/bench
 #                (PEERS="inductor onnxruntime openvino": beside those of them that are installed)
@@ -52,7 +53,10 @@ unit: build
 	@$(PYTEST) test -m "not slow" --ignore test/conformance
 
 conformance: build
-	@$(PYTEST) test/conformance $(if $(K),-k $(K))
+	@$(PYTEST) test/conformance/test_ops.py $(if $(K),-k $(K))
+ifndef K
+	@$(PYTHON) test/conformance/opinfo.py $(BUILD)/opinfo --docs
+endif
 
 bench: build
 	@$(PYTHON) bench/models.py --json $(BUILD)/bench/models.json --peers $(PEERS)

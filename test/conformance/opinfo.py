@@ -1,0 +1,298 @@
+"""PyTorch's OpInfo database run through the backend and compared with eager, as a table.
+
+    python test/conformance/opinfo.py build/opinfo [--ops add conv ...] [--dtypes f32 ...]
+        [--variants static dynamic strided errors dynamo] [--most N] [--jobs N] [--docs]
+
+In:  each op, each dtype that it claims, each variant (opinfo_samples.py); all samples, or
+     N of each.
+Out: FOLDER/opinfo.json and FOLDER/opinfo.md; exit code 1 when a sample failed. FOLDER/units.jsonl
+     holds what is done: an interrupted run of the same code goes on from there. With --docs, the
+     totals go into docs/generated/ops.md.
+A unit is an op, a dtype and a variant. Worker processes run them; one that dies, or takes longer
+than LIMIT seconds for a sample, is replaced, and that sample has failed.
+"""
+
+import argparse
+import collections
+import hashlib
+import itertools
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import opinfo_report
+import rich.progress
+from opinfo_report import KIND
+
+LIMIT = 60
+START_LIMIT = 600  # for a process to start: torch and its tests are large
+DTYPES = ("f32", "f16", "bf16", "f64", "i64", "i32", "i16", "i8", "u8", "bool")
+VARIANTS = ("static", "dynamic", "strided", "errors", "dynamo")
+ROOT = Path(__file__).parents[2]
+
+
+def main():
+    args = parse_arguments()
+    if args.worker:
+        return work()
+
+    def keep(op, dtype, variant):
+        named = args.ops is None or op in args.ops
+        return named and (variant == KIND or dtype in args.dtypes and variant in args.variants)
+
+    report = run(args.folder, keep, most=args.most, jobs=args.jobs)
+    print(opinfo_report.totals_to_markdown(report))
+    for failure in report["failures"]:
+        print(opinfo_report.describe_failure(failure))
+    if args.docs:
+        opinfo_report.write_docs(report)
+    return 1 if report["failures"] else 0
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="takes the tables and what is done so far")
+    parser.add_argument("--ops", nargs="*", help="OpInfo's full names (default: all)")
+    parser.add_argument("--dtypes", nargs="*", default=DTYPES)
+    parser.add_argument("--variants", nargs="*", default=VARIANTS)
+    parser.add_argument("--most", type=int, help="samples of each op, dtype and variant")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="worker processes")
+    parser.add_argument("--docs", action="store_true", help="write the totals into the docs")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+# ---- the workers
+
+
+def work():
+    """Runs the tasks on stdin, one JSON text a line; answers in lines of JSON: one before and one
+    after each sample, null after the last."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what torch prints is no answer
+
+    def answer(value):
+        answers.write(json.dumps(value) + "\n")
+        answers.flush()
+
+    import torch
+
+    torch.set_num_threads(1)
+    import opinfo_check
+    import opinfo_samples
+
+    for line in sys.stdin:
+        task = json.loads(line)
+        if "op" not in task:
+            for name, op in opinfo_samples.OPS.items():
+                claims = itertools.product(opinfo_samples.DTYPES, opinfo_samples.VARIANTS)
+                answer([name, [c for c in claims if opinfo_samples.has_dtype(op, *c)]])
+        elif task["variant"] == KIND:
+            answer(opinfo_check.classify(opinfo_samples.OPS[task["op"]]))
+        else:
+            _run_samples(task, answer)
+        answer(None)
+    return 0
+
+
+def _run_samples(task, answer):
+    import opinfo_check
+    import opinfo_samples
+
+    op, dtype, variant = opinfo_samples.OPS[task["op"]], task["dtype"], task["variant"]
+    for index, sample in opinfo_samples.make_samples(op, dtype, variant, task["most"]):
+        if index < task["start"]:
+            continue
+        text = str(sample)[:400]
+        answer([index, text])
+        outcome = opinfo_check.run_sample(op, dtype, variant, sample)
+        answer([index, text, outcome.kind, outcome.reason])
+
+
+class Worker:
+    """A process that runs units, one at a time."""
+
+    def __init__(self, errors):
+        self._errors = errors
+        self._start()
+
+    def _start(self):
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", "."],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self._buffer = b""
+        self._limit = START_LIMIT
+
+    def ask(self, task):
+        """Yields the answers to a task; raises WorkerDied."""
+        self._process.stdin.write(json.dumps(task).encode() + b"\n")
+        self._process.stdin.flush()
+        while (answer := self._read()) is not None:
+            yield answer
+
+    def _read(self):
+        output = self._process.stdout
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([output], [], [], self._limit)
+            if not ready:
+                self._replace()
+                raise WorkerDied(f"took longer than {self._limit} s")
+            piece = os.read(output.fileno(), 1 << 16)
+            if not piece:
+                code = self._process.wait()
+                self._replace()
+                raise WorkerDied(f"the process ended with code {code}")
+            self._buffer += piece
+        self._limit = LIMIT
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+    def _replace(self):
+        self.stop()
+        self._start()
+
+    def stop(self):
+        self._process.kill()
+        self._process.wait()
+
+    def run_unit(self, unit, most, on_sample):
+        """The unit's result: how many samples had which outcome, and why."""
+        op, dtype, variant = unit
+        if variant == KIND:
+            (kind,) = self.ask({"op": op, "variant": variant})
+            return {"op": op, "dtype": dtype, "variant": variant, "kind": kind}
+        counts = collections.Counter()
+        reasons = collections.Counter()
+        failures = []
+        task = {"op": op, "dtype": dtype, "variant": variant, "most": most, "start": 0}
+        while True:
+            index, text = task["start"], "?"
+            try:
+                for index, text, *outcome in self.ask(task):
+                    if not outcome:
+                        continue
+                    kind, reason = outcome
+                    counts[kind] += 1
+                    if kind == "failed":
+                        failures.append({"index": index, "sample": text, "reason": reason})
+                    elif reason:
+                        reasons[f"{kind}: {reason}"] += 1
+                    on_sample()
+                break
+            except WorkerDied as error:
+                counts["failed"] += 1
+                failures.append({"index": index, "sample": text, "reason": str(error)})
+                task["start"] = index + 1
+        return {
+            "op": op,
+            "dtype": dtype,
+            "variant": variant,
+            "counts": counts,
+            "reasons": reasons,
+            "failures": failures,
+        }
+
+
+class WorkerDied(Exception):
+    pass
+
+
+# ---- a run
+
+
+def run(folder, keep, most=None, jobs=2):
+    """Runs the units that `keep(op, dtype, variant)` wants and that are not done yet; writes the
+    tables and returns the one for programs. `most`: samples of each unit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "errors.txt").open("w") as errors:
+        results = _run_units(folder, keep, most, jobs, errors)
+    report = opinfo_report.make_report(results, most)
+    (folder / "opinfo.json").write_text(json.dumps(report, indent=1))
+    (folder / "opinfo.md").write_text(opinfo_report.to_markdown(report))
+    return report
+
+
+def _run_units(folder, keep, most, jobs, errors):
+    workers = [Worker(errors) for _ in range(jobs)]
+    try:
+        units = [
+            (name, *claim)
+            for name, claims in workers[0].ask({})
+            for claim in [("", KIND), *claims]
+            if keep(name, *claim)
+        ]
+        done = _read_done(folder / "units.jsonl", most)
+        todo = queue.SimpleQueue()
+        for unit in units:
+            if unit not in done:
+                todo.put(unit)
+        with (folder / "units.jsonl").open("a") as log, _progress() as progress:
+            bar = progress.add_task("units", total=len(units), completed=len(units) - todo.qsize())
+            samples = progress.add_task("samples", total=None)
+            lock = threading.Lock()
+
+            def serve(worker):
+                while True:
+                    try:
+                        unit = todo.get_nowait()
+                    except queue.Empty:
+                        return
+                    result = worker.run_unit(unit, most, lambda: progress.advance(samples))
+                    with lock:
+                        done[unit] = result
+                        log.write(json.dumps(result) + "\n")
+                        log.flush()
+                        progress.advance(bar)
+
+            threads = [threading.Thread(target=serve, args=(worker,)) for worker in workers]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        return [done[unit] for unit in units]
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _progress():
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        console=rich.console.Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _read_done(path, most):
+    """The results of an earlier run of the same code, by unit; none where anything differs."""
+    digest = hashlib.sha256(str(most).encode())
+    for file in sorted(
+        [*(ROOT / "python/torch_stator").rglob("*.py"), *Path(__file__).parent.glob("opinfo*.py")]
+    ):
+        digest.update(file.read_bytes())
+    digest.update((ROOT / "python/torch_stator/lib/libstator_ffi.so").read_bytes())
+    head = json.dumps({"code": digest.hexdigest()})
+    lines = path.read_text().splitlines() if path.exists() else []
+    if not lines or lines[0] != head:
+        path.write_text(head + "\n")
+        return {}
+    whole = lines[1:] if path.read_text().endswith("\n") else lines[1:-1]
+    results = [json.loads(line) for line in whole]
+    path.write_text("\n".join([head, *whole]) + "\n")
+    return {(r["op"], r["dtype"], r["variant"]): r for r in results}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
