@@ -254,9 +254,17 @@ class PlanChecker {
     CheckDims(field, tensor.dims, tensor.strides);
     bool constant = tensor.storage >= StorageKind::kWeight;
     if (constant &&
-        !(IsStatic(tensor.dims) && IsStatic(tensor.strides) && tensor.offset.is_static())) {
+        !(IsStatic(tensor.strides) && tensor.offset.is_static() && HasStaticEnd(tensor))) {
       Bad(field, "a constant of symbolic size");
     }
+  }
+
+  // Whether only dims that repeat elements are symbolic.
+  static bool HasStaticEnd(const PlanTensor& tensor) {
+    for (size_t i = 0; i < tensor.dims.size(); ++i) {
+      if (!tensor.dims[i].is_static() && tensor.strides[i] != Dim(0)) return false;
+    }
+    return true;
   }
 
   void CheckSteps(std::string_view list, const std::vector<Step>& steps) {
@@ -327,7 +335,11 @@ class PlanChecker {
         if (prologue) Bad(field, "tensors[{}] is not a constant", index);
         break;
       case StorageKind::kWeight:
-      case StorageKind::kLiteral: break;
+      case StorageKind::kLiteral:
+        if (prologue && !IsStatic(tensor.dims)) {
+          Bad(field, "tensors[{}] has a symbolic size, before any is known", index);
+        }
+        break;
       default:
         if (!written_.contains({tensor.storage, tensor.index})) {
           Bad(field, "tensors[{}] is read before it is written", index);
@@ -410,6 +422,18 @@ class PlanChecker {
   std::set<std::pair<StorageKind, int>> written_;
 };
 
+bool HasNegativeSize(const Plan& plan, const SymbolValues& symbols) {
+  auto has = [&](const Dims& dims) {
+    return std::any_of(dims.begin(), dims.end(),
+                       [&](const Dim& dim) { return dim.Eval(symbols) < 0; });
+  };
+  auto port_has = [&](const PlanPort& port) { return has(port.dims); };
+  return std::any_of(plan.inputs.begin(), plan.inputs.end(), port_has) ||
+         std::any_of(plan.outputs.begin(), plan.outputs.end(), port_has) ||
+         std::any_of(plan.tensors.begin(), plan.tensors.end(),
+                     [&](const PlanTensor& tensor) { return has(tensor.dims); });
+}
+
 }  // namespace
 
 std::string_view StepKindName(StepKind kind) { return kStepKindNames[static_cast<int>(kind)]; }
@@ -422,13 +446,17 @@ void CheckPlan(const Plan& plan) {
   // An unbounded range is no reason to reject a plan, though at its end tensors would not fit.
   constexpr int64_t kProbe = 256;
   PlanChecker(plan).Run();
+  if (plan.symbols.empty()) return CheckPlanSizes(plan, {});
   SymbolValues smallest, larger;
   for (const SymbolRange& symbol : plan.symbols) {
     smallest[symbol.name] = symbol.min;
     larger[symbol.name] = std::min(symbol.max, std::max(symbol.min, kProbe));
   }
-  CheckPlanSizes(plan, smallest);
-  if (!plan.symbols.empty()) CheckPlanSizes(plan, larger);
+  // Ranges do not tell how symbols depend on each other: where a size would be negative, no call
+  // can have these symbols.
+  for (const SymbolValues& symbols : {smallest, larger}) {
+    if (!HasNegativeSize(plan, symbols)) CheckPlanSizes(plan, symbols);
+  }
 }
 
 void CheckPlanSizes(const Plan& plan, const SymbolValues& symbols) {
