@@ -93,6 +93,7 @@ class _Builder:
         self.value_names: dict[str, str] = report["values"]  # of each FX tensor
         self.placeholders = gm.graph.find_nodes(op="placeholder")
         self.slots = {self.name_of(node): i for i, node in enumerate(self.placeholders)}
+        self.given = {self.name_of(node): node for node in self.placeholders}
         self.num_slots = len(self.placeholders)
         self.nodes = {node.name: node for node in gm.graph.nodes}
         # By slot, whose memory its tensor lies in: a placeholder, or a node that made it.
@@ -101,6 +102,12 @@ class _Builder:
 
     def name_of(self, node: Node) -> str:
         return self.value_names.get(node.name, f"fx:{node.name}")
+
+    def is_available(self, node: Node, names: Container[str]) -> bool:
+        """Whether `names` hold the value of a node. Of a placeholder's copy in another layout they
+        hold the placeholder: engines read any layout, but not all of torch's kernels do."""
+        name = self.name_of(node)
+        return name in names and self.given.get(name, node) is node
 
     def slot(self, name: str) -> int:
         if name not in self.slots:
@@ -120,7 +127,7 @@ class _Builder:
         inputs = [
             node
             for node in nodes
-            if node.op in ("placeholder", "call_function") and self.name_of(node) in self.slots
+            if node.op in ("placeholder", "call_function") and self.is_available(node, self.slots)
         ]
         outputs: dict[str, Node] = {}
         for node in nodes:
@@ -164,7 +171,7 @@ class _Builder:
             found.add(node)
             if node in wanted:
                 stack.extend(user for user in node.users if user.target is operator.getitem)
-            if node in wanted or self.name_of(node) not in available:
+            if node in wanted or not self.is_available(node, available):
                 stack.extend(node.all_input_nodes)
         return [node for node in self.gm.graph.nodes if node in found]
 
@@ -177,7 +184,7 @@ class _Builder:
         """A step that makes `views` of what others made, into the slots that it adds to `slots`."""
         chains = _find_chains(views)
         nodes = self.with_sources([node.name for node in chains], self.slots)
-        inputs = [node for node in nodes if node not in chains and self.name_of(node) in self.slots]
+        inputs = [n for n in nodes if n not in chains and self.is_available(n, self.slots)]
         reads = tuple(slots.get(node, self.slots[self.name_of(node)]) for node in inputs)
         made = dict.fromkeys(views)
         slots.update((view, self.slot(f"view:{view.name}")) for view in made)

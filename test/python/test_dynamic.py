@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from conftest import check
 from torch import nn
 from torch.export import Dim
+from torch.utils import _pytree as pytree
 from torch_stator import InvalidArgumentError, load
 from torch_stator import compile as compile_ahead
 
@@ -186,3 +187,24 @@ def test_sizes_that_depend_on_each_other():
         torch.testing.assert_close(program(*inputs), Model()(*inputs))
     with pytest.raises(InvalidArgumentError, match="input `y`: expected float32"):
         program(torch.randn(3), torch.randn(5))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.chunk(2),
+        lambda x: x[1:].transpose(0, 1),
+        lambda x: (x * 2).chunk(2),
+        lambda x: (y := x + 1, y[1:], y.t()),
+        lambda x: (x + 1, x.t()),
+    ],
+)
+@torch.no_grad()
+def test_outputs_that_are_views(function):
+    compiled = torch.compile(function, backend="stator", dynamic=True, options=OPTIONS)
+    for size in (4, 6):
+        x = torch.randn(size, 5)
+        results, expected = (pytree.tree_leaves(f(x)) for f in (compiled, function))
+        torch.testing.assert_close(results, expected, check_stride=True)
+        for result, true in zip(results, expected, strict=True):
+            assert (result.data_ptr() == x.data_ptr()) == (true.data_ptr() == x.data_ptr())
