@@ -39,7 +39,21 @@ bool Conversion::IsTensor(std::string_view name) const {
 ValueId Conversion::Tensor(std::string_view name) const {
   const schema::Argument& arg = Get(name);
   if (arg.kind != Kind::kTensor) Reject("argument `{}` is no tensor", name);
-  return tensors_.at(arg.name);
+  return Read(arg.name);
+}
+
+ValueId Conversion::Read(const std::string& tensor) const {
+  auto it = wide_tensors_.find(tensor);
+  return it != wide_tensors_.end() ? it->second : tensors_.at(tensor);
+}
+
+void Conversion::ComputeWide() {
+  for (const auto& [name, value] : tensors_) {
+    DType dtype = type(value).dtype;
+    if (dtype == DType::kFloat16 || dtype == DType::kBFloat16) {
+      wide_tensors_[name] = Cast(value, DType::kFloat32);
+    }
+  }
 }
 
 ValueId Conversion::FindTensor(std::string_view name) const {
@@ -51,7 +65,7 @@ std::vector<ValueId> Conversion::Tensors(std::string_view name) const {
   if (arg.kind != Kind::kTensors) Reject("argument `{}` is no list of tensors", name);
   std::vector<ValueId> values;
   for (const std::string& tensor : arg.names) {
-    values.push_back(tensor.empty() ? ValueId{} : tensors_.at(tensor));
+    values.push_back(tensor.empty() ? ValueId{} : Read(tensor));
   }
   return values;
 }

@@ -77,6 +77,11 @@ class Conversion {
   int num_outputs() const { return static_cast<int>(output_types_.size()); }
   bool IsUsed(int index) const { return used_.at(index); }  // whether anything reads the output
 
+  // From here on, 16-bit float tensors among the arguments are read as float32, and the results
+  // are cast back: torch computes so where one kernel of its own stands for several of our ops.
+  void ComputeWide();
+  bool is_wide() const { return !wide_tensors_.empty(); }
+
   // ---- building
   Graph& graph() { return state_.graph; }
   ImportState& state() { return state_; }
@@ -109,12 +114,14 @@ class Conversion {
  private:
   const schema::Argument* Find(std::string_view name) const;  // null when absent or None
   const schema::Argument& Get(std::string_view name) const;
+  ValueId Read(const std::string& tensor) const;
   Dim GetSize(const schema::Argument::Size& size, std::string_view name) const;
 
   ImportState& state_;
   const schema::Node& node_;
   Origin origin_;
   const std::map<std::string, ValueId, std::less<>>& tensors_;
+  std::map<std::string, ValueId, std::less<>> wide_tensors_;  // those read as float32
   std::vector<TensorType> output_types_;
   std::vector<bool> used_;
 };

@@ -18,11 +18,13 @@ ValueId Matmul(Conversion& c, ValueId a, ValueId b) {
   return y;
 }
 
+bool Scales(const Conversion& c, std::string_view name) {
+  return c.Has(name) && !(c.GetScalar(name).is_static() && c.GetScalar(name).value() == 1);
+}
+
 // `value` times the number in the argument `name`, which is 1 by default.
 ValueId Scale(Conversion& c, ValueId value, std::string_view name) {
-  if (!c.Has(name) || (c.GetScalar(name).is_static() && c.GetScalar(name).value() == 1)) {
-    return value;
-  }
+  if (!Scales(c, name)) return value;
   Operand product[] = {{.value = value, .scalar = {}}, {.value = {}, .scalar = c.GetScalar(name)}};
   return AddPromoted(c, "mul", product, c.type(value).dtype);
 }
@@ -41,6 +43,10 @@ Values ConvertOuter(Conversion& c, std::string_view) {
 // beta * self + alpha * (a @ b); with beta = 0 self is not read, so its NaN does not spread.
 Values ConvertAddMatmul(Conversion& c, std::string_view operands) {
   size_t comma = operands.find(',');
+  // A bias that is a row is added before the product is rounded; of more, the sum would be rounded
+  // twice.
+  if (Scales(c, "alpha") || Scales(c, "beta") || c.type(c.Tensor("self")).rank() > 1)
+    c.ComputeWide();
   ValueId a = c.Tensor(operands.substr(0, comma)), b = c.Tensor(operands.substr(comma + 1));
   ValueId product = Scale(c, Matmul(c, a, b), "alpha");
   if (c.Has("beta") && c.Float("beta") == 0) return {product};

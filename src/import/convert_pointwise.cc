@@ -159,6 +159,7 @@ ValueId AddElu(Conversion& c, ValueId x, double alpha, double scale, double inpu
 }
 
 Values ConvertElu(Conversion& c, std::string_view op) {
+  if (op == "selu" || c.Has("scale") || c.Has("input_scale")) c.ComputeWide();
   ValueId x = c.Tensor("self");
   // The constants of selu are those of Klambauer et al. 2017.
   if (op == "selu")
@@ -182,6 +183,7 @@ Values ConvertThreshold(Conversion& c, std::string_view) {
 
 // Zero within lambd of zero; beyond, hard keeps the element and soft moves it towards zero.
 Values ConvertShrink(Conversion& c, std::string_view op) {
+  c.ComputeWide();
   ValueId self = c.Tensor("self");
   DType dtype = c.type(self).dtype;
   ValueId lambd = c.Literal(dtype, c.Float("lambd", 0.5));
@@ -194,10 +196,11 @@ Values ConvertShrink(Conversion& c, std::string_view op) {
 }
 
 Values ConvertGlu(Conversion& c, std::string_view) {
+  c.ComputeWide();
   ValueId self = c.Tensor("self");
   int dim = c.DimIndex("dim", c.type(self).rank(), -1);
-  Dim size = c.type(self).dims.at(dim), half = FloorDiv(size, 2);
-  ValueId gate = c.Add("sigmoid", {c.Slice(self, dim, half, size)});
+  Dim half = FloorDiv(c.type(self).dims.at(dim), 2);  // torch has refused an odd size
+  ValueId gate = c.Add("sigmoid", {c.Slice(self, dim, half, half + half)});
   return {c.Add("mul", {c.Slice(self, dim, 0, half), gate})};
 }
 
@@ -215,6 +218,7 @@ Values ConvertPrelu(Conversion& c, std::string_view op) {
 
 // min(x, 0) - log(1 + exp(-|x|)), which overflows nowhere.
 Values ConvertLogSigmoid(Conversion& c, std::string_view) {
+  c.ComputeWide();
   ValueId self = c.Tensor("self");
   ValueId log = c.Add("log1p", {c.Add("exp", {c.Add("neg", {c.Add("abs", {self})})})});
   ValueId low = c.Add("minimum", {self, c.Literal(c.type(self).dtype, 0)});
@@ -223,6 +227,7 @@ Values ConvertLogSigmoid(Conversion& c, std::string_view) {
 
 // addcmul, addcdiv: self + value * (tensor1 op tensor2).
 Values ConvertAddc(Conversion& c, std::string_view op) {
+  c.ComputeWide();
   Operand self = Value(c.Tensor("self"));
   Operand factors[] = {Value(c.Tensor("tensor1")), Value(c.Tensor("tensor2"))};
   Operand all[] = {self, factors[0], factors[1]};
@@ -239,6 +244,7 @@ Values ConvertAddc(Conversion& c, std::string_view op) {
 
 // self + weight * (end - self) below one half, else end - (1 - weight) * (end - self).
 Values ConvertLerp(Conversion& c, std::string_view) {
+  c.ComputeWide();
   ValueId self = c.Tensor("self"), end = c.Tensor("end");
   DType dtype = c.type(self).dtype;
   ValueId difference = c.Add("sub", {end, self});

@@ -197,6 +197,32 @@ Values ConvertSqueeze(Conversion& c, std::string_view) {
   return {c.Reshape(self, sizes)};
 }
 
+// In the row-major elements of a matrix of m columns, neighbours on a diagonal are m + 1 apart.
+Values ConvertDiagonal(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  int rank = c.type(self).rank();
+  int dim1 = c.DimIndex("dim1", rank, 0), dim2 = c.DimIndex("dim2", rank, 1);
+  std::vector<int> perm;
+  for (int dim = 0; dim < rank; ++dim) {
+    if (dim != dim1 && dim != dim2) perm.push_back(dim);
+  }
+  perm.insert(perm.end(), {dim1, dim2});
+  ValueId matrices = c.Permute(self, perm);
+  Dims dims = c.type(matrices).dims;
+  c.Require(dims[rank - 2].is_static() && dims[rank - 1].is_static(),
+            "a diagonal of symbolic sizes");
+  int64_t rows = dims[rank - 2].value(), columns = dims[rank - 1].value();
+  int64_t offset = c.Int("offset", 0);
+  int64_t row = std::max<int64_t>(-offset, 0), column = std::max<int64_t>(offset, 0);
+  int64_t count = std::max<int64_t>(std::min(rows - row, columns - column), 0);
+  dims.resize(rank - 2);
+  dims.push_back(rows * columns);
+  ValueId flat = c.Reshape(matrices, dims);
+  if (count == 0) return {c.Slice(flat, rank - 2, 0, 0)};
+  int64_t start = row * columns + column;
+  return {c.Slice(flat, rank - 2, start, start + (count - 1) * (columns + 1) + 1, columns + 1)};
+}
+
 Values ConvertFlatten(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self");
   Dims dims = c.type(self).dims;
@@ -373,7 +399,7 @@ constexpr Converter kRows[] = {
     // What shares memory in ways that no op of ours can follow.
     {"aten.as_strided.default", nullptr, "as_strided reads memory, not dims", Alias::kUnknown},
     {"aten.unfold.default", nullptr, "windows of a tensor overlap", Alias::kUnknown},
-    {"aten.diagonal.default", nullptr, "no op of ours views a diagonal", Alias::kUnknown},
+    {"aten.diagonal.default", ConvertDiagonal, "", Alias::kView},
     {"aten.view.dtype", nullptr, "a view as another dtype reads raw bytes", Alias::kUnknown},
     {"aten.view_as_real.default", nullptr, "complex numbers", Alias::kUnknown},
     {"aten.view_as_complex.default", nullptr, "complex numbers", Alias::kUnknown},

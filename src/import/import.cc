@@ -296,6 +296,9 @@ class Importer {
       std::vector<ValueId> values = converter != nullptr
                                         ? converter->convert(conversion, converter->op)
                                         : ConvertOneToOne(conversion, *op, node, tensors);
+      for (size_t i = 0; conversion.is_wide() && i < std::min(values.size(), types.size()); ++i) {
+        if (values[i].valid()) values[i] = conversion.Cast(values[i], types[i].dtype);
+      }
       if (in_place && values.size() == 1 && types.size() == 1) {
         values[0] = conversion.Expand(conversion.Cast(values[0], types[0].dtype), types[0].dims);
       }
