@@ -23,6 +23,7 @@ import torch
 from torch._decomp import core_aten_decompositions
 
 from . import checks
+from .decompositions import usual_decompositions
 from .devices import require_engine
 from .errors import InvalidArgumentError, UnsupportedError
 
@@ -269,7 +270,7 @@ class CompilationSettings:
         """The decompositions that tracing applies."""
         if self.enable_experimental_decompositions:
             return core_aten_decompositions()
-        return {}
+        return usual_decompositions()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data, for reports."""
