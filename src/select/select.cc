@@ -13,13 +13,8 @@ namespace {
 constexpr size_t kFewCandidates = 3;
 
 std::string DescribeTensor(const PlanTensor& tensor) {
-  return fmt::format(
-      "{}{}{}{}",
-      tensor.storage == StorageKind::kWeight || tensor.storage == StorageKind::kDerived ||
-              tensor.storage == StorageKind::kLiteral
-          ? "const "
-          : "",
-      DTypeName(tensor.dtype), DimsToString(tensor.dims), DimsToString(tensor.strides));
+  return fmt::format("{}{}{}{}", IsConstant(tensor) ? "const " : "", DTypeName(tensor.dtype),
+                     DimsToString(tensor.dims), DimsToString(tensor.strides));
 }
 
 // Everything that decides how fast a kernel runs.
@@ -31,6 +26,19 @@ std::string DescribeSite(const KernelSite& site, const TacticProvider& provider)
 }
 
 }  // namespace
+
+bool IsConstant(const PlanTensor& tensor) {
+  return tensor.storage == StorageKind::kWeight || tensor.storage == StorageKind::kLiteral ||
+         tensor.storage == StorageKind::kDerived;
+}
+
+SymbolValues GuessSymbols(const Graph& body) {
+  SymbolValues symbols;
+  for (const SymbolRange& range : body.symbols) {
+    symbols[range.name] = range.min + (std::min<int64_t>(range.max, 4096) - range.min) / 2;
+  }
+  return symbols;
+}
 
 Tactic SelectTactic(const KernelSite& site, const TacticProvider& provider,
                     const SelectOptions& options) {

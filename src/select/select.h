@@ -21,6 +21,12 @@ struct KernelSite {
   std::vector<PlanTensor> inputs, outputs;
 };
 
+// Whether the tensor's content is known when a step is prepared.
+bool IsConstant(const PlanTensor& tensor);
+// A value for each symbol of a kernel's body, to measure at: any in range does, and the middle is
+// as good a guess as any.
+SymbolValues GuessSymbols(const Graph& body);
+
 // One way to run a kernel.
 struct Tactic {
   StepKind kind = StepKind::kReference;

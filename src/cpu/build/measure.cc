@@ -41,15 +41,6 @@ void FillRandom(const DeviceBuffer& buffer) {
   }
 }
 
-// Any value in range does for a symbol; the middle is as good a guess as any.
-SymbolValues GuessSymbols(const Graph& body) {
-  SymbolValues symbols;
-  for (const SymbolRange& range : body.symbols) {
-    symbols[range.name] = range.min + (std::min<int64_t>(range.max, 4096) - range.min) / 2;
-  }
-  return symbols;
-}
-
 // The kernel's operands in memory of their own.
 class Bench {
  public:
@@ -123,11 +114,6 @@ class Bench {
 };
 
 }  // namespace
-
-bool IsConstant(const PlanTensor& tensor) {
-  return tensor.storage == StorageKind::kWeight || tensor.storage == StorageKind::kLiteral ||
-         tensor.storage == StorageKind::kDerived;
-}
 
 double MeasureTactic(const KernelSite& site, const Tactic& tactic, int num_runs) {
   try {

@@ -10,9 +10,6 @@
 
 namespace stator {
 
-// Whether the tensor's content is known when a step is prepared.
-bool IsConstant(const PlanTensor& tensor);
-
 // Seconds of one run: the least of several averages over `num_runs` runs in a row; infinity when
 // the tactic cannot run the kernel.
 double MeasureTactic(const KernelSite& site, const Tactic& tactic, int num_runs = 1);
