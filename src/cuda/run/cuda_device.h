@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "cuda/run/copy.h"
 #include "cuda/run/kernel.h"
+#include "cuda/run/libraries.h"
 #include "runtime/device.h"
 
 namespace stator {
@@ -50,8 +51,11 @@ class CudaDevice final : public Device {
   CUcontext context() const { return context_; }
   const CudaCopier& copier() const { return *copier_; }
   int ordinal() const { return ordinal_; }
+  const std::string& model() const { return model_; }
   // "sm_90"
   std::string arch() const;
+  // Used with the context current alone.
+  CudaLibraries& libraries() { return libraries_; }
   // The code loaded; equal binaries are loaded once, and unloaded with the last program that has
   // them.
   std::shared_ptr<const CudaModule> LoadModule(const PlanCode& code);
@@ -70,6 +74,7 @@ class CudaDevice final : public Device {
   CUcontext context_ = nullptr;
   CUstream stream_ = nullptr;
   std::unique_ptr<CudaCopier> copier_;
+  CudaLibraries libraries_;
   std::mutex mutex_;
   std::map<std::string, std::weak_ptr<const CudaModule>> modules_;  // by hash of the binary
 };

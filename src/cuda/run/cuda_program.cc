@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cuda/run/library_step.h"
 #include "cuda/run/step.h"
 #include "runtime/bind.h"
 #include "runtime/step_loader.h"
@@ -429,6 +430,11 @@ std::unique_ptr<CudaStep> Prepare(CudaDevice& device, const BoundPlan& bound,
     return std::make_unique<CopyStep>(
         copier, copier.Make(site.inputs[0], site.outputs[0], FindAlignment(bound, *site.step)));
   }
+  if (site.step->attrs.Find("library") != nullptr) {
+    if (std::unique_ptr<CudaStep> step = PrepareLibraryStep(site, device.libraries())) return step;
+    Fail(ErrorKind::kUnsupported, "no library on this machine runs the {} step{} on {}",
+         StepKindName(site.step->kind), site.step->attrs.ToString(), device.name());
+  }
   Fail(ErrorKind::kUnsupported, "a {} step without code for {}", StepKindName(site.step->kind),
        device.name());
 }
@@ -452,6 +458,7 @@ std::unique_ptr<Program> LoadCudaProgram(CudaDevice& device, const BoundPlan& bo
     Fail(ErrorKind::kUnsupported, "the plan was compiled for {}, not for a CUDA device",
          bound.plan->target);
   }
+  CudaScope scope(device.driver(), device.context());
   SiteReader reader(bound, steps);
   PointerTable pointers(bound, steps);
   std::vector<LoadedStep> loaded;
