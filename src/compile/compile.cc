@@ -98,7 +98,8 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
 
   if (first_stage <= StageIndex("passes")) {
     gate.Run(
-        "passes", [&] { RunPasses(graph, AllPasses(options.narrowing)); },
+        "passes",
+        [&] { RunPasses(graph, AllPasses(options.narrowing, target.name.starts_with("cuda"))); },
         [&] { return PrintGraph(graph); });
   }
   if (stop_after == "passes") return {.plan = nullptr, .text = PrintGraph(graph)};

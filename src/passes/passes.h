@@ -21,6 +21,10 @@ bool FlattenMatmuls(Rewriter& rewriter);
 bool MergeMatmuls(Rewriter& rewriter);
 bool AssignLayout(Rewriter& rewriter);
 
+// Only for engines whose kernels ask for it.
+bool DecomposeNorms(Rewriter& rewriter);
+bool PackConvolutions(Rewriter& rewriter);
+
 // Only where asked for: they change results.
 bool TruncateWide(Rewriter& rewriter);
 bool ComputeInHalf(Rewriter& rewriter);

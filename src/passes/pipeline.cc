@@ -46,6 +46,11 @@ constexpr Pass kComputeInHalf{"compute_in_half", "float32 products and what foll
 constexpr Pass kComputeInBFloat16{
     "compute_in_bfloat16", "float32 products and what follows in bfloat16", ComputeInBFloat16};
 
+constexpr Pass kDecomposeNorms{"decompose_norms", "norms that are no work on rows, spelled out",
+                               DecomposeNorms};
+constexpr Pass kPackConvolutions{
+    "pack_convolutions", "operands of convolutions channels-last, by copies", PackConvolutions};
+
 constexpr Pass kPipeline[] = {
     // Before all others: what nobody reads must not count as a use.
     kEliminateDead,
@@ -82,7 +87,8 @@ constexpr Pass kPipeline[] = {
 };
 
 // Where AllPasses puts each when it is asked for.
-constexpr Pass kOptional[] = {kTruncateWide, kComputeInHalf, kComputeInBFloat16};
+constexpr Pass kOptional[] = {kTruncateWide, kComputeInHalf, kComputeInBFloat16, kDecomposeNorms,
+                              kPackConvolutions};
 
 // Runs one pass at the gate.
 PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
@@ -104,7 +110,7 @@ PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
 
 }  // namespace
 
-std::vector<Pass> AllPasses(const Narrowing& narrowing) {
+std::vector<Pass> AllPasses(const Narrowing& narrowing, bool for_cuda) {
   std::vector<Pass> passes(std::begin(kPipeline), std::end(kPipeline));
   // First: the matchers look for float32.
   if (narrowing.truncate_wide) passes.insert(passes.begin(), kTruncateWide);
@@ -114,6 +120,11 @@ std::vector<Pass> AllPasses(const Narrowing& narrowing) {
     // before assign_layout, which stays the last.
     passes.insert(passes.end() - 1, {half ? kComputeInHalf : kComputeInBFloat16, kSimplify,
                                      kFoldLiterals, kEliminateCommon, kEliminateDead});
+  }
+  if (for_cuda) {
+    // Behind the choice of types, which keeps a softmax in float32 as a whole.
+    passes.insert(passes.end() - 1, {kDecomposeNorms, kSimplify, kFoldLiterals, kEliminateCommon});
+    passes.push_back(kPackConvolutions);  // behind assign_layout, whose orders it completes
   }
   return passes;
 }

@@ -34,7 +34,8 @@ struct Narrowing {
 };
 
 // Every pass in the order of the pipeline; a pass that clears up after others appears repeatedly.
-std::vector<Pass> AllPasses(const Narrowing& narrowing = {});
+// `for_cuda`: with those that the CUDA engine's kernels ask for.
+std::vector<Pass> AllPasses(const Narrowing& narrowing = {}, bool for_cuda = false);
 
 // The passes named, in the order given. Raises InvalidArgument, listing the valid names, for
 // another name.
