@@ -97,6 +97,7 @@ _evaluate_text = tvm_ffi.get_global_func("stator.evaluate_text")
 _op_table = tvm_ffi.get_global_func("stator.op_table")
 _counters = tvm_ffi.get_global_func("stator.counters")
 _why_no_cuda = tvm_ffi.get_global_func("stator.why_no_cuda")
+_add_cuda_folder = tvm_ffi.get_global_func("stator.add_cuda_folder")
 _on_cuda_out_of_memory = tvm_ffi.get_global_func("stator.on_cuda_out_of_memory")
 
 
@@ -120,6 +121,11 @@ def load_plan_file(path: str, ordinal: int = 0) -> Engine:
 def why_no_cuda(ordinal: int) -> str:
     """Why engines cannot run on the CUDA device of this number; empty when they can."""
     return _why_no_cuda(ordinal)
+
+
+def add_cuda_folder(folder: str) -> None:
+    """Looks for NVIDIA's libraries in one more folder."""
+    _add_cuda_folder(folder)
 
 
 def on_cuda_out_of_memory(release: Callable[[], None]) -> None:

@@ -7,7 +7,9 @@ In:  real or fake tensors, and the device that the settings ask for. Out: the de
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
@@ -43,6 +45,7 @@ def require_engine(device: torch.device) -> None:
         return
     if device.type != "cuda":
         raise UnsupportedError(f"there is no device engine for {device}; expected cpu or cuda")
+    _add_cuda_folders()
     if reason := _ffi.why_no_cuda(device.index or 0):
         raise UnsupportedError(f"there is no device engine for {device}: {reason}")
     _release_memory_when_full()
@@ -57,6 +60,15 @@ def with_ordinal(device: torch.device) -> torch.device:
 
 def _is_same(device: torch.device, asked: torch.device) -> bool:
     return device.type == asked.type and asked.index in (None, device.index or 0)
+
+
+@functools.cache
+def _add_cuda_folders() -> None:
+    """NVIDIA's libraries are found where pip put them for torch, which loads only some of them."""
+    package = importlib.util.find_spec("nvidia")
+    for root in (package and package.submodule_search_locations) or []:
+        for folder in sorted(Path(root).glob("*/lib")):
+            _ffi.add_cuda_folder(str(folder))
 
 
 @functools.cache

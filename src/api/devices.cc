@@ -5,6 +5,7 @@
 #include "base/error.h"
 #ifdef STATOR_CUDA
 #include "cuda/run/cuda_device.h"
+#include "cuda/run/shared_library.h"
 #endif
 
 namespace stator {
@@ -49,6 +50,12 @@ std::string WhyNoCuda(int ordinal) {
   } catch (const Error& error) {
     return error.message();
   }
+}
+
+void AddCudaFolder([[maybe_unused]] std::string folder) {
+#ifdef STATOR_CUDA
+  AddLibraryFolder(std::move(folder));
+#endif
 }
 
 void OnCudaOutOfMemory([[maybe_unused]] std::function<void()> release) {

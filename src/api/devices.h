@@ -26,6 +26,9 @@ DLDevice ToDLDevice(const Device& device);
 // empty when there is.
 std::string WhyNoCuda(int ordinal);
 
+// One more folder to look for NVIDIA's libraries in (cuda/run/shared_library.h).
+void AddCudaFolder(std::string folder);
+
 // Called when the memory of a CUDA device does not suffice, before the last try.
 void OnCudaOutOfMemory(std::function<void()> release);
 

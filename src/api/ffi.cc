@@ -367,6 +367,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            })
       .def("stator.why_no_cuda",
            [](int64_t ordinal) { return ffi::String(WhyNoCuda(static_cast<int>(ordinal))); })
+      .def("stator.add_cuda_folder", [](ffi::String folder) { AddCudaFolder(folder); })
       .def("stator.on_cuda_out_of_memory",
            [](ffi::Function release) { OnCudaOutOfMemory([release] { release(); }); })
       .def("stator.op_table", [] { return ffi::String(OpTableToJson()); });

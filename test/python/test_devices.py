@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
-from torch_stator import FallbackWarning, UnsupportedError, _ffi
+from torch_stator import FallbackWarning, UnsupportedError, _ffi, devices
 from torch_stator.devices import find_device
 from torch_stator.freeze import can_freeze
 from torch_stator.save import _find_ordinal
@@ -44,6 +44,15 @@ def test_why_no_engine_runs_there():
 def test_a_gpu_that_is_not_there_has_a_reason():
     reason = _ffi.why_no_cuda(99)
     assert "driver" in reason or "without CUDA" in reason
+
+
+def test_libraries_are_looked_for_where_pip_puts_them(monkeypatch, tmp_path):
+    (tmp_path / "nvidia/some/lib").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given = []
+    monkeypatch.setattr(_ffi, "add_cuda_folder", given.append)
+    devices._add_cuda_folders.__wrapped__()
+    assert str(tmp_path / "nvidia/some/lib") in given
 
 
 def test_a_graph_on_another_device_runs_in_eager():
