@@ -27,11 +27,13 @@ from .refit import refit
 from .save import load, save
 from .settings import CompilationSettings, EngineCapability
 from .stats import Stats, reset_stats, stats
+from .verify import Difference, Verification, verify
 
 __all__ = [
     "CompilationSettings",
     "CorruptFileError",
     "DeviceError",
+    "Difference",
     "EngineCapability",
     "Error",
     "Explanation",
@@ -42,6 +44,7 @@ __all__ = [
     "Program",
     "Stats",
     "UnsupportedError",
+    "Verification",
     "VersionMismatchError",
     "compile",
     "explain",
@@ -51,6 +54,7 @@ __all__ = [
     "save",
     "stator",
     "stats",
+    "verify",
 ]
 
 

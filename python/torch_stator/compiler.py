@@ -26,6 +26,7 @@ from .report import GraphReport, publish
 from .runner import Runner
 from .settings import CompilationSettings
 from .stats import count_compilation
+from .verify import Verifier
 
 
 @dataclasses.dataclass
@@ -57,6 +58,9 @@ def compile_graph(
     them. `written`: the placeholders whose tensors take the first outputs, in order."""
     _refuse_training(gm)
     start = time.perf_counter()
+    verifier = None
+    if settings.verify and not settings.dryrun:
+        verifier = Verifier(gm, settings, lambda gm, alone: compile_graph(gm, {}, alone).runner)
     settings = dataclasses.replace(settings, device=_find_device(gm, settings))
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
     constants = lift_constants(gm)
@@ -102,6 +106,7 @@ def compile_graph(
     if weights:
         runner.freeze(frozen, [placeholders.index(name) for name in weights])
     seconds = time.perf_counter() - start
+    runner.verifier = verifier
     return Compilation(gm, runner, engines, report, text, seconds, settings.device)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx import GraphModule
@@ -21,6 +21,9 @@ from . import _ffi
 from .freeze import FrozenWeights
 from .reference import ReferenceEngine
 from .stats import counted
+
+if TYPE_CHECKING:
+    from .verify import Verifier
 
 # What a step runs. A callable returns its output, or a list of them.
 Part = _ffi.Engine | ReferenceEngine | GraphModule | Callable[..., Any]
@@ -72,6 +75,7 @@ class Runner:
         self._writes = writes  # an argument, and the slot with its new content
         # Slots: arguments, then constants of the graph, then what the steps make.
         self._tail = [*constants, *[None] * num_values]
+        self.verifier: Verifier | None = None  # until the first call is found right
         self._frozen: FrozenWeights | None = None
         # By placeholder that is a weight: its dims in the order in which the graph takes them.
         self.orders: dict[int, Sequence[int]] = {}
@@ -90,6 +94,15 @@ class Runner:
         ]
 
     def __call__(self, args: list[Any]) -> list[Any]:
+        return self.run(args) if self.verifier is None else self.verifier(self, args)
+
+    def write_back(self, args: Sequence[Any], outputs: list[Any]) -> list[Any]:
+        """Gives written arguments their new contents, which are the first outputs."""
+        for i, (argument, _) in enumerate(self._writes):
+            outputs[i] = args[argument].copy_(outputs[i])
+        return outputs
+
+    def run(self, args: list[Any]) -> list[Any]:
         torch.get_num_threads()  # brings torch.set_num_threads to this thread, engines included
         values = args + self._tail
         args.clear()

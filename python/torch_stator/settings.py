@@ -210,6 +210,12 @@ class CompilationSettings:
         "parameters and buffers are constants of the engines, which see a change of them at the "
         "next call; False: they are inputs",
     )
+    verify: bool = _option(
+        False,
+        checks.boolean,
+        "also run the first call of each graph in eager PyTorch; where results differ, warn, name "
+        "the node, and run that graph in torch",
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -19,6 +19,7 @@ COMPILES = "compiles"
 CACHE_HITS = "cache_hits"
 CACHE_MISSES = "cache_misses"
 FALLBACK_CALLS = "fallback_calls"
+VERIFY_FAILURES = "verify_failures"
 
 _lock = threading.Lock()
 _counts: collections.Counter[str] = collections.Counter()
@@ -37,6 +38,7 @@ class Stats:
     engine_calls: int
     fallback_calls: int  # runs of a region, or of a whole graph, in eager PyTorch
     refits: int  # engines that took new content of their weights
+    verify_failures: int  # graphs whose engines the setting `verify` found wrong
 
     def __str__(self) -> str:
         lines = [
@@ -63,6 +65,7 @@ def stats() -> Stats:
             engine_calls=engine_calls - _native_start[0],
             fallback_calls=_counts[FALLBACK_CALLS],
             refits=refits - _native_start[1],
+            verify_failures=_counts[VERIFY_FAILURES],
         )
 
 

@@ -136,7 +136,8 @@ std::string DescribeContext(const CompileOptions& options) {
   const std::set<std::string_view> kElsewhere = {
       "cache",          "cache_dir",          "debug",
       "dryrun",         "min_block_size",     "pass_through_build_failures",
-      "freeze_weights", "torch_executed_ops", "use_fast_partitioner"};
+      "freeze_weights", "torch_executed_ops", "use_fast_partitioner",
+      "verify"};
   std::string text = fmt::format(
       "{}\nplan format {}\n{}\noptimization_level {}\nfuel {}\n", BuildName(), kPlanVersion,
       GetTarget(options.device).tactics->key(), options.optimization_level, GetKnob("STATOR_FUEL"));

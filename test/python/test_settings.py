@@ -269,6 +269,14 @@ def test_cache_dir(tmp_path, model):
     assert not (tmp_path / "cache").exists()
 
 
+def test_verify(run, model):
+    """test_verify.py tells more."""
+    torch_stator.reset_stats()
+    run(model, torch.randn(5, 6), verify=True)
+    assert torch_stator.stats().fallback_calls == 1
+    assert torch_stator.stats().verify_failures == 0
+
+
 def test_freeze_weights(run, compilations, model):
     for freeze in (True, False):
         run(model, torch.randn(5, 6), freeze_weights=freeze)
@@ -337,6 +345,7 @@ BAD = {
     "cache": [1],
     "cache_dir": [3, ""],
     "freeze_weights": [None],
+    "verify": [1, "yes"],
 }
 
 
