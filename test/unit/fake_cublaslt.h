@@ -143,7 +143,10 @@ class FakeCublasLt {
     std::string& text = Text(preference);
     switch (name) {
       case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
-        text += fmt::format("ws {} MiB, aligned", Read<uint64_t>(value) >> 20);
+        text += fmt::format("ws {} MiB, ", Read<uint64_t>(value) >> 20);
+        break;
+      case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+        text += fmt::format("reductions {}, aligned", Read<uint32_t>(value));
         break;
       case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: Align(text, "A", value); break;
       case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: Align(text, "B", value); break;
