@@ -58,6 +58,21 @@ def with_ordinal(device: torch.device) -> torch.device:
     return device
 
 
+def find_tf32() -> tuple[bool, bool]:
+    """Whether torch allows TF32 in matrix products and in convolutions."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if not hasattr(matmul, "fp32_precision"):  # torch before 2.9
+        return matmul.allow_tf32, cudnn.allow_tf32
+    # Where these are used, reading `allow_tf32` raises.
+    return _is_tf32(matmul.fp32_precision), _is_tf32(cudnn.conv.fp32_precision)
+
+
+def _is_tf32(precision: str) -> bool:
+    if precision == "none":  # as the setting for all of torch says
+        precision = torch.backends.fp32_precision
+    return precision == "tf32"
+
+
 def _is_same(device: torch.device, asked: torch.device) -> bool:
     return device.type == asked.type and asked.index in (None, device.index or 0)
 

@@ -24,7 +24,7 @@ from torch._decomp import core_aten_decompositions
 
 from . import checks
 from .decompositions import usual_decompositions
-from .devices import require_engine
+from .devices import find_tf32, require_engine
 from .errors import InvalidArgumentError, UnsupportedError
 
 
@@ -150,7 +150,7 @@ class CompilationSettings:
     disable_tf32: bool = _option(
         False,
         checks.boolean,
-        "no TF32 in any kernel",
+        "no TF32 in any kernel, where torch would allow it (`torch.backends`)",
         "it never computes in TF32",
     )
     sparse_weights: bool = _option(
@@ -291,6 +291,9 @@ class CompilationSettings:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             timings = str(folder / "timing.json")
         level = 3 if self.optimization_level is None else self.optimization_level
+        tf32_matmul, tf32_conv = False, False
+        if self.device is not None and self.device.type == "cuda" and not self.disable_tf32:
+            tf32_matmul, tf32_conv = find_tf32()
         return json.dumps(
             {
                 "device": str(self.device or "cpu"),
@@ -306,6 +309,8 @@ class CompilationSettings:
                 "num_avg_timing_iters": self.num_avg_timing_iters,
                 "precision": _DTYPE_NAMES[self.precision],
                 "truncate_long_and_double": self.truncate_long_and_double,
+                "tf32_matmul": tf32_matmul,
+                "tf32_conv": tf32_conv,
                 "reference_graphs": bool(self.use_python_runtime),
             }
         )

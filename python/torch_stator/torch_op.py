@@ -32,27 +32,29 @@ class _Engines:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_tensor: Any = WeakTensorKeyDictionary()
-        self._by_content: collections.OrderedDict[bytes, _ffi.Engine] = collections.OrderedDict()
+        self._by_content: collections.OrderedDict[Any, _ffi.Engine] = collections.OrderedDict()
 
-    def get(self, plan: torch.Tensor) -> _ffi.Engine:
+    def get(self, plan: torch.Tensor, ordinal: int) -> _ffi.Engine:
+        """`ordinal`: of the GPU, for a plan that needs one."""
         # A tensor without a version counter (made under inference_mode) is taken as constant.
-        seen = (plan.data_ptr(), None if plan.is_inference() else plan._version)
+        seen = (plan.data_ptr(), None if plan.is_inference() else plan._version, ordinal)
         with self._lock:
             known, engine = self._by_tensor.get(plan, (None, None))
             if known != seen:
-                engine = self._load(plan)
+                engine = self._load(plan, ordinal)
                 self._by_tensor[plan] = (seen, engine)
             return engine
 
-    def _load(self, plan: torch.Tensor) -> _ffi.Engine:
-        if plan.dtype is not torch.uint8 or plan.dim() != 1 or plan.device.type != "cpu":
+    def _load(self, plan: torch.Tensor, ordinal: int) -> _ffi.Engine:
+        known = plan.device.type in ("cpu", "cuda")
+        if plan.dtype is not torch.uint8 or plan.dim() != 1 or not known:
             raise InvalidArgumentError(
-                f"expected an engine as a vector of torch.uint8 on cpu, found {plan.dtype}"
+                f"expected an engine as a vector of torch.uint8 on cpu or cuda, found {plan.dtype}"
                 f"{list(plan.shape)} on {plan.device}"
             )
-        data = bytes(plan.detach().contiguous().numpy())
-        key = hashlib.sha256(data).digest()
-        engine = self._by_content.get(key) or _ffi.load_plan_bytes(data)
+        data = bytes(plan.detach().contiguous().cpu().numpy())
+        key = (hashlib.sha256(data).digest(), ordinal)
+        engine = self._by_content.get(key) or _ffi.load_plan_bytes(data, ordinal)
         self._by_content[key] = engine
         self._by_content.move_to_end(key)
         if len(self._by_content) > _MAX_ENGINES:
@@ -73,12 +75,14 @@ def execute_engine(
 ) -> list[torch.Tensor]:
     """Runs an engine. `signature` is read where tensors have no content."""
     torch.get_num_threads()  # brings torch.set_num_threads to this thread
-    loaded = _engines.get(engine)
+    device = inputs[0].device if inputs else engine.device
+    loaded = _engines.get(engine, device.index or 0)
     if len(inputs) != loaded.num_inputs():
         raise InvalidArgumentError(
             f"the engine takes {loaded.num_inputs()} inputs, but got {len(inputs)}"
         )
-    result = loaded.function(False)(*inputs, torch.empty(0))  # which brings torch's allocator
+    allocator = torch.empty(0, device=loaded.device())  # brings torch's
+    result = loaded.function(False)(*inputs, allocator)
     return [result] if isinstance(result, torch.Tensor) else list(result)
 
 
@@ -97,6 +101,7 @@ def _(
             [_evaluate(dim, symbols) for dim in port["dims"]],
             [_evaluate(stride, symbols) for stride in port["strides"]],
             dtype=_DTYPES[port["dtype"]],
+            device=inputs[0].device if inputs else engine.device,
         )
         for port in ports["outputs"]
     ]

@@ -210,6 +210,8 @@ CompileOptions ParseOptions(const std::string& text) {
   options.num_avg_timing_iters = json.value("num_avg_timing_iters", options.num_avg_timing_iters);
   options.narrowing.truncate_wide = json.value("truncate_long_and_double", false);
   options.narrowing.precision = FindDType(json.value("precision", "f32")).value_or(DType::kFloat32);
+  options.tf32_matmul = json.value("tf32_matmul", options.tf32_matmul);
+  options.tf32_conv = json.value("tf32_conv", options.tf32_conv);
   options.reference_graphs = json.value("reference_graphs", options.reference_graphs);
   return options;
 }

@@ -141,6 +141,7 @@ std::string DescribeContext(const CompileOptions& options) {
   std::string text = fmt::format(
       "{}\nplan format {}\n{}\noptimization_level {}\nfuel {}\n", BuildName(), kPlanVersion,
       GetTarget(options.device).tactics->key(), options.optimization_level, GetKnob("STATOR_FUEL"));
+  text += fmt::format("tf32 {} {}\n", options.tf32_matmul, options.tf32_conv);
   for (const auto& [symbol, size] : options.hints) text += fmt::format("{} = {}\n", symbol, size);
   for (const auto& [name, value] : options.settings) {
     if (!kElsewhere.contains(name)) text += fmt::format("{} {}\n", name, value);

@@ -38,8 +38,10 @@ struct CompileOptions {
   std::map<std::string, std::string> settings;  // what the user chose, for the report
   // The sizes to choose tactics at, by symbol; the imported graph's own, or a guess, for others.
   SymbolValues hints;
-  int num_avg_timing_iters = 1;   // runs that each measured time averages
-  Narrowing narrowing;            // types to compute in, where they are not the graph's
+  int num_avg_timing_iters = 1;  // runs that each measured time averages
+  Narrowing narrowing;           // types to compute in, where they are not the graph's
+  // Whether fp32 products and convolutions may be computed in TF32, where a device has it.
+  bool tf32_matmul = false, tf32_conv = false;
   bool reference_graphs = false;  // give each engine part its graph for the reference kernels
   // The first stage to run: "passes"; or "fuse" or "emit", for a graph that the ones before made.
   std::string start_at = "passes";

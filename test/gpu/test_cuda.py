@@ -14,6 +14,7 @@ import torch
 import torch_stator
 from torch import nn
 from torch_stator import _ffi
+from torch_stator.backend import on_compilation
 
 WHY_NOT = _ffi.why_no_cuda(0)
 if not WHY_NOT and not torch.cuda.is_available():
@@ -92,9 +93,13 @@ def compile_whole(model, *inputs, **options):
     """Compiles; all of it must run in engines."""
     options = {"min_block_size": 1, "pass_through_build_failures": True, **options}
     compiled = torch.compile(model, backend="stator", dynamic=False, options=options)
+    made = []
+    on_compilation.append(made.append)
     with warnings.catch_warnings():
         warnings.simplefilter("error", torch_stator.FallbackWarning)
         compiled(*inputs)
+    on_compilation.pop()
+    assert not made[-1].report["fallbacks"], made[-1].text
     return compiled
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 from torch_stator import FallbackWarning, UnsupportedError, _ffi, devices
-from torch_stator.devices import find_device
+from torch_stator.devices import find_device, find_tf32
 from torch_stator.freeze import can_freeze
 from torch_stator.save import _find_ordinal
 
@@ -76,6 +76,16 @@ def test_what_can_be_a_weight():
     assert can_freeze(torch.empty(2))
     assert can_freeze(made)  # on the CPU the fingerprint guards it
     assert not can_freeze(torch.empty(2, device="meta"))
+
+
+def test_tf32_where_torch_allows_it():
+    assert find_tf32() == (False, True)  # torch's defaults
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert find_tf32() == (True, True)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_no_cuda_library_is_loaded_for_the_cpu():

@@ -12,13 +12,18 @@ namespace {
 constexpr int kMinMajor = 8;  // Ampere: asynchronous copies, bfloat16, TF32
 
 std::mutex release_mutex;
-std::function<void()> release_memory;
+
+// Never destroyed: at the process's end the interpreter that it calls is gone.
+std::function<void()>& GetRelease() {
+  static auto& release = *new std::function<void()>;
+  return release;
+}
 
 bool ReleaseMemory() {
   std::function<void()> release;
   {
     std::lock_guard lock(release_mutex);
-    release = release_memory;
+    release = GetRelease();
   }
   if (release) release();
   return release != nullptr;
@@ -28,7 +33,7 @@ bool ReleaseMemory() {
 
 void SetReleaseMemory(std::function<void()> release) {
   std::lock_guard lock(release_mutex);
-  release_memory = std::move(release);
+  GetRelease() = std::move(release);
 }
 
 CudaDevice& GetCudaDevice(int ordinal) {
