@@ -91,4 +91,7 @@ def explain(
 def _describe_break(reason: Any) -> str:
     frame = reason.user_stack[-1] if reason.user_stack else None
     location = f" at {frame.filename}:{frame.lineno}" if frame else ""
-    return f"{reason.reason}{location}"
+    text = reason.reason
+    if text.startswith("generic_jump"):  # dynamo's words for it
+        text = f"data-dependent branch: the condition is a tensor's value ({text})"
+    return f"{text}{location}"

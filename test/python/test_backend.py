@@ -254,6 +254,16 @@ def test_gradients_are_those_of_eager():
     torch.testing.assert_close(actual, [x.grad, *(p.grad for p in model.parameters())])
 
 
+def test_an_input_that_requires_gradients_warns_once(recwarn):
+    compiled = compile_small(nn.Sequential(nn.Linear(5, 7), nn.Tanh()).requires_grad_(False))
+    x = torch.randn(2, 5, requires_grad=True)
+    for _ in range(3):
+        assert compiled(x).requires_grad
+    texts = [str(w.message) for w in recwarn if w.category is FallbackWarning]
+    assert len(texts) == 1
+    assert "requires gradients" in texts[0]
+
+
 def test_gradients_after_a_call_without(run):
     model = nn.Linear(4, 3)
     compiled = run(model, torch.randn(2, 4))

@@ -146,3 +146,32 @@ def test_explain_tells_graph_breaks():
     assert len(explanation.graphs) == 2
     assert len(explanation.graph_breaks) == 1
     assert "test_partition.py:" in explanation.graph_breaks[0]
+
+
+class Branches(nn.Module):
+    """Two graph breaks: a branch on data, and a call that dynamo cannot trace."""
+
+    def forward(self, x):
+        x = x.exp()
+        if x.sum() > 0:
+            x = x + 1
+        torch._dynamo.graph_break()
+        return x * 2
+
+
+def test_explain_counts_graph_breaks_as_dynamo_does():
+    import torch_stator
+
+    model, x = Branches(), torch.randn(4)
+    recipe = torch._dynamo.explain(model)(x)
+    torch._dynamo.reset()
+    explanation = torch_stator.explain(model, x, options={"min_block_size": 1})
+    assert recipe.graph_break_count == len(explanation.graph_breaks) == 2
+    assert len(explanation.graphs) == recipe.graph_count == 3
+    data, call = explanation.graph_breaks
+    assert "data-dependent" in data.lower()
+    assert "graph_break()" in call
+    for text in explanation.graph_breaks:
+        assert "test_partition.py:" in text
+        assert text in explanation.to_html().replace("&#x27;", "'").replace("&quot;", '"')
+    assert "3 graph(s), 2 graph break(s)" in str(explanation)
