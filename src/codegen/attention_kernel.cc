@@ -164,7 +164,8 @@ class AttentionWriter {
     text_.Line("const bool seen = s < {} && l < {}{};", text_.Size(keys_), text_.Size(length_),
                causal_ ? " && s <= l" : "");
     text_.Line("{} score = -kInfinity;", type_);
-    std::string scaled = "dot * " + NumberText(dtype, found_.body.anchor->attrs.GetFloat("scale"));
+    std::string scaled =
+        fmt::format("dot * {}", NumberText(dtype, found_.body.anchor->attrs.GetFloat("scale")));
     if (found_.mask == nullptr) {
       text_.Line("if (seen) score = {};", scaled);
       return;

@@ -19,7 +19,7 @@ std::vector<const KernelFamily*> FindFamilies(std::string_view kind) {
   if (kind == "conv") return {&kConvFamily};
   if (kind == "gemm") return {&kGemmFamily};
   if (kind == "attention") return {&kAttentionFamily};
-  if (kind == "reference") return {&kIndexFamily, &kPoolFamily};
+  if (kind == "reference") return {&kIndexFamily, &kPoolFamily, &kLineFamily};
   return {};
 }
 

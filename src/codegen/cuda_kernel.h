@@ -58,4 +58,7 @@ CudaKernel MakeCudaKernel(std::string_view kind, const Graph& body,
 inline constexpr std::string_view kPreludeName = "prelude.cuh";
 extern const std::string_view kCudaPrelude;
 
+// How the names of compiled kernels end in the cache folder.
+inline constexpr std::string_view kKernelSuffix = ".kernel";
+
 }  // namespace stator

@@ -36,4 +36,7 @@ extern const KernelFamily kAttentionFamily;
 // One node that moves or makes elements.
 extern const KernelFamily kIndexFamily;
 
+// One node that runs along a dim in order: running sums and products, scatter.
+extern const KernelFamily kLineFamily;
+
 }  // namespace stator

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "codegen/cuda_kernel.h"
 
 namespace stator {
 namespace {
@@ -71,19 +72,23 @@ void TrimCache(const std::string& folder, int64_t max_bytes) {
   for (const CacheFile& file : ListFiles(folder, kTemporarySuffix)) {
     if (file.age_seconds > kStaleSeconds) unlink(file.path.c_str());
   }
-  std::vector<CacheFile> engines = ListEngines(folder);
-  int64_t total = 0;
-  for (const CacheFile& file : engines) total += file.bytes;
-  for (const CacheFile& file : engines) {
-    if (total <= max_bytes) return;
-    unlink(file.path.c_str());
-    total -= file.bytes;
+  for (std::string_view suffix : {std::string_view(kEngineSuffix), kKernelSuffix}) {
+    std::vector<CacheFile> files = ListFiles(folder, suffix);
+    int64_t total = 0;
+    for (const CacheFile& file : files) total += file.bytes;
+    for (const CacheFile& file : files) {
+      if (total <= max_bytes) break;
+      unlink(file.path.c_str());
+      total -= file.bytes;
+    }
   }
 }
 
 int ClearCache(const std::string& folder) {
   int num_removed = 0;
-  for (std::string_view suffix : {kEngineSuffix, kTemporarySuffix, kTimingFile}) {
+  for (std::string_view suffix :
+       {std::string_view(kEngineSuffix), kKernelSuffix, std::string_view(kTemporarySuffix),
+        std::string_view(kTimingFile)}) {
     for (const CacheFile& file : ListFiles(folder, suffix)) {
       if (unlink(file.path.c_str()) == 0) {
         ++num_removed;

@@ -29,11 +29,11 @@ void OpenCacheFolder(const std::string& folder);
 std::vector<CacheFile> ListEngines(const std::string& folder);
 
 // Removes the least recently used engines until the rest has at most `max_bytes`, and what writers
-// that were killed left behind. Raises nothing.
+// that were killed left behind; compiled kernels likewise, on their own. Raises nothing.
 void TrimCache(const std::string& folder, int64_t max_bytes);
 
-// Removes every engine and the measured times; returns how many files went. Raises InvalidArgument
-// for a file that cannot be removed.
+// Removes every engine, every compiled kernel and the measured times; returns how many files went.
+// Raises InvalidArgument for a file that cannot be removed.
 int ClearCache(const std::string& folder);
 
 // Sets the time of a file's last use to now. Raises nothing.
