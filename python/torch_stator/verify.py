@@ -188,6 +188,8 @@ class Verifier:
         self, nodes: Sequence[Node], result: Node, values: Mapping[Node, Any]
     ) -> Difference | None:
         """Computes `nodes` in an engine, from eager's values of what they read."""
+        if any(used not in values for node in nodes for used in node.all_input_nodes):
+            return None  # reads a graph, as torch.cond does: torch runs it
         gm, args = _extract(self._gm, nodes, result, values)
         found = self._compile(_extract(self._gm, nodes, result, values)[0], self._settings)(
             list(args)
@@ -258,8 +260,7 @@ def _map(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _is_compared(node: Node, values: Mapping[Node, Any]) -> bool:
-    graphs = any(used.op == "get_attr" and used not in values for used in node.all_input_nodes)
-    return node.op == "call_function" and isinstance(values.get(node), torch.Tensor) and not graphs
+    return node.op == "call_function" and isinstance(values.get(node), torch.Tensor)
 
 
 def _call_of(node: Node) -> Node:

@@ -148,3 +148,22 @@ def test_a_right_model_runs_in_engines_afterwards():
         torch_stator.reset_stats()
         check(compiled, model, x)
     assert (torch_stator.stats().engine_calls, torch_stator.stats().fallback_calls) == (1, 0)
+
+
+class Odd(nn.Module):
+    """What engines do not run: random numbers, higher-order ops, complex numbers."""
+
+    def forward(self, x):
+        y = torch.cond(x.sum() > 0, lambda a: a.sin(), lambda a: a.cos(), (x,))
+        return torch.rand_like(x) + y.tanh(), x.to(torch.complex64), x.argmax(), x > 0
+
+
+def test_what_torch_runs():
+    found = torch_stator.verify(Odd(), (torch.randn(4, 3),), min_block_size=1)
+    assert found.ok, str(found)
+
+
+def test_a_fault_behind_what_torch_runs(broken):
+    broken("tanh")
+    (difference,) = torch_stator.verify(Odd(), (torch.randn(4, 3),), min_block_size=1).differences
+    assert difference.op == "aten.tanh.default"
