@@ -172,6 +172,43 @@ PartitionOptions MakePartitionOptions(const CompileOptions& options) {
           .find_reason = GetTarget(options.device).find_reason};
 }
 
+// Where torch lays an output out in another order than row-major, the segment returns it permuted
+// to that order. Returns the orders, one per output.
+std::vector<DimOrder> PermuteOutputs(const ImportedGraph& imported, ExtractedSegment& segment) {
+  Graph& graph = segment.graph;
+  std::vector<ValueId> outputs(graph.outputs().begin(), graph.outputs().end());
+  std::vector<DimOrder> orders(outputs.size());
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    auto it = imported.orders.find(segment.outputs[i]);
+    if (it == imported.orders.end()) continue;
+    orders[i] = it->second;
+    const Node* producer = graph.FindProducer(outputs[i]);
+    NodeId permute = graph.AddNode(GetOp("permute"), {outputs[i]},
+                                   {{"perm", Dims(orders[i].begin(), orders[i].end())}},
+                                   producer != nullptr ? producer->origin : Origin{});
+    ValueId permuted = graph.node(permute).outputs[0];
+    std::swap(graph.mutable_value(permuted).name, graph.mutable_value(outputs[i]).name);
+    outputs[i] = permuted;
+  }
+  graph.SetOutputs(std::move(outputs));
+  return orders;
+}
+
+// The plan of a segment that PermuteOutputs changed, with the outputs' own dims again.
+std::shared_ptr<const Plan> PermuteBack(std::shared_ptr<const Plan> plan,
+                                        const std::vector<DimOrder>& orders) {
+  auto result = std::make_shared<Plan>(*plan);
+  for (size_t i = 0; i < orders.size(); ++i) {
+    PlanPort& port = result->outputs[i];
+    const PlanPort& from = plan->outputs[i];
+    for (size_t k = 0; k < orders[i].size(); ++k) {
+      port.dims[orders[i][k]] = from.dims[k];
+      port.strides[orders[i][k]] = from.strides[k];
+    }
+  }
+  return result;
+}
+
 // FX names of a segment's nodes, in order, once each.
 std::vector<std::string> NodeNames(const Graph& graph, const Segment& segment) {
   std::vector<std::string> names;
@@ -229,7 +266,9 @@ CompiledModule Compile(const ImportedGraph& imported, const CompileOptions& give
         if (options.reference_graphs) {
           part.reference = MakeReferenceGraph(extracted.graph, options.narrowing);
         }
+        std::vector<DimOrder> orders = PermuteOutputs(imported, extracted);
         BuildEngine(std::move(extracted.graph), options, engines, cache, gate, part);
+        part.plan = PermuteBack(std::move(part.plan), orders);
         for (ValueId id : extracted.inputs) part.inputs.push_back(NameOf(graph, id));
         for (ValueId id : extracted.outputs) part.outputs.push_back(NameOf(graph, id));
       } catch (const Error& error) {

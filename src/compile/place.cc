@@ -82,8 +82,8 @@ class Placer {
     }
   }
 
-  // A kernel's result lies in the caller's tensor when the caller gets it dense and row-major, be
-  // it under other dims.
+  // A kernel's result lies in the caller's tensor when the caller gets it dense, be it under other
+  // dims, or permuted where the kernel can write so.
   void AssignOutputs() {
     for (size_t i = 0; i < graph_.outputs().size(); ++i) {
       ValueId id = graph_.outputs()[i];
@@ -93,9 +93,18 @@ class Placer {
         id = producer->inputs[0];
         producer = graph_.FindProducer(id);
       }
-      bool fits = producer != nullptr && producer->op->Is(kKernel) && !constant_[id.index] &&
-                  graph_.type(id).order.empty();
-      if (fits) output_of_.emplace(id, static_cast<int>(i));
+      DimOrder order;
+      if (producer != nullptr && producer->op->name == "permute") {
+        for (int64_t dim : producer->attrs.GetInts("perm")) order.push_back(static_cast<int>(dim));
+        id = producer->inputs[0];
+        producer = graph_.FindProducer(id);
+      }
+      if (producer == nullptr || !producer->op->Is(kKernel) || constant_[id.index]) continue;
+      TensorType type = graph_.type(id);
+      bool strided = type.order.empty() && producer->attrs.GetString("kind") == "pointwise";
+      if (type.order != order && !strided) continue;
+      type.order = order;
+      output_of_.emplace(id, Dense(StorageKind::kOutput, static_cast<int>(i), type));
     }
   }
 
@@ -126,9 +135,8 @@ class Placer {
     for (ValueId input : node.inputs) step.inputs.push_back(tensors_[input.index]);
     for (ValueId output : node.outputs) {
       auto it = output_of_.find(output);
-      tensors_[output.index] = it != output_of_.end()
-                                   ? Dense(StorageKind::kOutput, it->second, graph_.type(output))
-                                   : NewTensor(graph_.type(output), is_constant);
+      tensors_[output.index] =
+          it != output_of_.end() ? it->second : NewTensor(graph_.type(output), is_constant);
       step.outputs.push_back(tensors_[output.index]);
     }
     if (node.attrs.GetString("kind") == "concat") {
@@ -198,7 +206,7 @@ class Placer {
   const Graph& graph_;
   std::vector<bool> constant_;
   std::vector<PlanTensor> tensors_;
-  std::map<ValueId, int> output_of_;
+  std::map<ValueId, PlanTensor> output_of_;
   Placement placement_;
 };
 

@@ -50,6 +50,7 @@ class Importer {
       ImportNode(program_.graph.nodes[index_]);
     }
     ImportOutputs();
+    std::erase_if(result_.orders, [](const auto& item) { return item.second.empty(); });
     AddSymbols();
     result_.sizes = state_.sizes;
     return std::move(result_);
@@ -69,6 +70,13 @@ class Importer {
       ForEachTensor(output.arg, [&](const std::string& name) { uses[name] = INT_MAX; });
     }
     return uses;
+  }
+
+  // A value has the layout of its first name; row-major ones are kept until all are known.
+  void NoteOrder(const std::string& name, ValueId value) {
+    if (foreign_.contains(name)) return;
+    std::optional<DimOrder> order = metadata_.FindOrder(name);
+    if (order) result_.orders.emplace(value, *order);
   }
 
   void Bind(const std::string& name, ValueId value) {
@@ -386,6 +394,7 @@ class Importer {
       imported.outputs.push_back({name, value});
       if (!value.valid()) continue;
       Bind(name, value);
+      NoteOrder(name, value);
       Alias alias = converter == nullptr ? Alias::kFresh : converter->alias;
       if (alias != Alias::kFresh && !base.empty()) {
         alias = ResolveAlias(alias, node, metadata_.Get(base), metadata_.Get(name));
@@ -431,6 +440,7 @@ class Importer {
   // ---- outputs
   void ImportOutputs() {
     std::set<std::string> declared;  // mutations that the signature lists
+    std::set<ValueId> returned;
     std::vector<ImportedOutput> outputs;
     for (const schema::OutputSpec& spec : program_.outputs) {
       ImportedOutput output;
@@ -449,6 +459,10 @@ class Importer {
       if (spec.arg.kind == Kind::kTensor) {
         output.name = spec.arg.name;
         output.value = names_.Read(output.name, Origin{.name = output.name, .location = {}});
+        if (returned.insert(output.value).second) {  // the caller sees it under this name
+          result_.orders.erase(output.value);
+          NoteOrder(output.name, output.value);
+        }
       } else if (spec.arg.kind == Kind::kSymInt) {
         ImportSizeOutput(spec.arg.sizes[0], output);
       }

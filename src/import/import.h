@@ -75,6 +75,8 @@ struct ImportedGraph {
   std::vector<ImportedNode> nodes;
   std::map<std::string, ValueId, std::less<>> values;  // every FX name of a tensor
   std::map<std::string, Dim, std::less<>> sizes;       // every FX name of a sym_int
+  // How values lie in memory in torch, where that is densely and not row-major.
+  std::map<ValueId, DimOrder> orders;
   SymbolValues hints;  // the symbols' values in the example that torch traced, where it says
 };
 

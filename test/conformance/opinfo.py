@@ -1,7 +1,7 @@
 """PyTorch's OpInfo database run through the backend and compared with eager, as a table.
 
     python test/conformance/opinfo.py build/opinfo [--ops add conv ...] [--dtypes f32 ...]
-        [--variants static dynamic strided errors dynamo] [--most N] [--jobs N] [--docs]
+        [--variants static dynamic ...] [--most N] [--jobs N] [--docs]
 
 In:  each op, each dtype that it claims, each variant (opinfo_samples.py); all samples, or
      N of each.
@@ -32,7 +32,7 @@ from opinfo_report import KIND
 LIMIT = 60
 START_LIMIT = 600  # for a process to start: torch and its tests are large
 DTYPES = ("f32", "f16", "bf16", "f64", "i64", "i32", "i16", "i8", "u8", "bool")
-VARIANTS = ("static", "dynamic", "strided", "errors", "dynamo")
+VARIANTS = ("static", "dynamic", "strided", "permuted", "errors", "dynamo")
 ROOT = Path(__file__).parents[2]
 
 

@@ -28,8 +28,9 @@ DTYPES = {
     "bool": torch.bool,
 }
 # static: the sizes are constants. dynamic: symbols, where a size is 2 or more. strided: static,
-# with gaps in memory. errors: arguments that eager refuses. dynamo: through torch.compile itself.
-VARIANTS = ("static", "dynamic", "strided", "errors", "dynamo")
+# with gaps in memory. permuted: static, with dims in reverse order in memory. errors: arguments
+# that eager refuses. dynamo: through torch.compile itself.
+VARIANTS = ("static", "dynamic", "strided", "permuted", "errors", "dynamo")
 _DRAWS = "functionalised, it takes other numbers of the generator than in place: so says torch"
 EXCLUDED = {
     "cauchy": _DRAWS,
@@ -113,11 +114,19 @@ def make_samples(op, dtype, variant, most=None):
         chosen = range(len(samples))
         if most is not None and most < len(samples):
             chosen = sorted({i * len(samples) // most for i in range(most)})
-        strided = variant == "strided"
-        return [
-            (i, Sample(op.op, samples[i].noncontiguous() if strided else samples[i]))
-            for i in chosen
-        ]
+        lay_out = {"strided": SampleInput.noncontiguous, "permuted": _permute_memory}
+        change = lay_out.get(variant, lambda sample: sample)
+        return [(i, Sample(op.op, change(samples[i]))) for i in chosen]
+
+
+def _permute_memory(sample):
+    def permute(value):
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            return value
+        dims = tuple(reversed(range(value.dim())))
+        return value.permute(dims).contiguous().permute(dims)
+
+    return sample.transform(permute)
 
 
 def find_tolerance(op, dtype, output):

@@ -208,3 +208,26 @@ def test_outputs_that_are_views(function):
         torch.testing.assert_close(results, expected, check_stride=True)
         for result, true in zip(results, expected, strict=True):
             assert (result.data_ptr() == x.data_ptr()) == (true.data_ptr() == x.data_ptr())
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.t() + 1,
+        lambda x: torch.cat([x.t(), x.t()]),
+        lambda x: x.t().softmax(-1),
+        lambda x: (x.t() + 1).sum(0, keepdim=True),
+        lambda x: torch.relu(x[None, :, :, None].expand(2, -1, -1, 3).permute(0, 3, 1, 2)),
+        lambda x: (x.t().exp(), x.t().exp().contiguous()),
+        lambda x: (x.t() * 2).as_strided((2, 2), (1, 2)),
+        lambda x: torch.zeros_like(x.t()),
+    ],
+)
+@torch.no_grad()
+def test_outputs_have_the_strides_of_eager(function, dynamic):
+    compiled = torch.compile(function, backend="stator", dynamic=dynamic, options=OPTIONS)
+    for size in (4, 6):
+        x = torch.randn(size, 5)
+        results, expected = (pytree.tree_leaves(f(x)) for f in (compiled, function))
+        torch.testing.assert_close(results, expected, check_stride=True)

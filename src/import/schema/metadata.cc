@@ -51,6 +51,32 @@ TensorType Metadata::GetType(const std::string& name) const {
   return type;
 }
 
+std::optional<DimOrder> Metadata::FindOrder(const std::string& name) const {
+  const schema::TensorMeta& meta = Get(name);
+  if (meta.strides.size() != meta.sizes.size()) return {};
+  std::vector<int64_t> strides;
+  DimOrder order, ones;  // a dim of size 1 may lie anywhere
+  for (size_t i = 0; i < meta.sizes.size(); ++i) {
+    const schema::SymInt& stride = meta.strides[i];
+    if (!stride.unknown.empty() || !meta.sizes[i].unknown.empty()) return {};
+    if (!stride.dim.is_static() && !stride.hint) return {};
+    strides.push_back(stride.dim.is_static() ? stride.dim.value() : *stride.hint);
+    (meta.sizes[i].dim == Dim(1) ? ones : order).push_back(static_cast<int>(i));
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return strides[a] > strides[b]; });
+  Dim expected = 1;
+  for (size_t i = order.size(); i-- > 0;) {
+    if (!(meta.strides[order[i]].dim == expected)) return {};
+    expected = expected * meta.sizes[order[i]].dim;
+  }
+  for (int one : ones) {
+    auto next = std::find_if(order.begin(), order.end(), [&](int dim) { return dim > one; });
+    order.insert(next, one);
+  }
+  return CanonicalOrder(order);
+}
+
 // The device of most inputs; without inputs that of the first tensors that nodes make.
 std::string Metadata::FindMainDevice() const {
   std::map<std::string, int> counts;

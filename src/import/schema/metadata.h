@@ -5,6 +5,7 @@
 //      size that only torch knows.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "import/schema/schema.h"
@@ -22,6 +23,9 @@ class Metadata {
   std::string FindReason(const std::string& name) const;
   // The type of a tensor; a placeholder of bytes for one that FindReason objects to.
   TensorType GetType(const std::string& name) const;
+  // How a tensor lies in memory, where that is dense: its dims from outermost to innermost, empty
+  // for row-major. None for one with gaps, or whose strides in torch's example are not known.
+  std::optional<DimOrder> FindOrder(const std::string& name) const;
 
  private:
   std::string FindMainDevice() const;
