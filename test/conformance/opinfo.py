@@ -189,6 +189,8 @@ class Worker:
                     on_sample()
                 break
             except WorkerDied as error:
+                if text == "?":  # it does not even start
+                    raise
                 counts["failed"] += 1
                 failures.append({"index": index, "sample": text, "reason": str(error)})
                 task["start"] = index + 1
