@@ -1,0 +1,231 @@
+"""Models on an NVIDIA GPU: eager PyTorch, Inductor's modes and Stator, side by side.
+
+Each case (a model at a batch size, float16) runs in a process of its own. Before anything is timed,
+every output is compared with float32 eager element by element: Stator's greatest error may be twice
+that of float16 eager, plus TOLERANCE of the output's root mean square. Then the calls of all ways
+alternate:
+  latency     one call, synchronised before and after: what a caller waits
+  throughput  a queue of calls, synchronised at its end: the device's own time
+Compile seconds are those of the first call, with empty caches.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FACTOR, TOLERANCE = 2, 2e-3
+MODES = {"inductor": None, "reduce-overhead": "reduce-overhead", "max-autotune": "max-autotune"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=list(MODELS), help="default: all")
+    parser.add_argument("--batch", type=int, nargs="*", default=[1, 32])
+    parser.add_argument("--modes", nargs="*", default=[], choices=MODES, help="of Inductor")
+    parser.add_argument("--seconds", type=float, default=2, help="to spend on timing each case")
+    parser.add_argument("--timeout", type=float, default=240, help="seconds for a case")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    args = parser.parse_args()
+    rows = []
+    for name in args.models:
+        for batch in args.batch:
+            rows.append(measure_in_process(name, batch, args))
+            print(format_row(rows[-1]), flush=True)
+            if args.json:
+                args.json.parent.mkdir(parents=True, exist_ok=True)
+                args.json.write_text(json.dumps(rows, indent=1))
+    return 0 if all(row.get("right") for row in rows) else 1
+
+
+def measure_in_process(name, batch, args):
+    child = (
+        f"import gpu_models; gpu_models.measure({name!r}, {batch}, {args.modes}, {args.seconds})"
+    )
+    case = {"model": name, "batch": batch}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", child],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=args.timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return {**case, "error": f"no result after {args.timeout} s"}
+    if done.returncode:
+        return {**case, "error": done.stderr[-1500:]}
+    sys.stderr.write(done.stderr)
+    return {**case, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def format_row(row):
+    head = f"{row['model']:<10} b{row['batch']:<3}"
+    if "error" in row:
+        return f"{head} FAILED: {row['error']}"
+    ways = "  ".join(
+        f"{way} {latency:.3f}/{row['throughput_ms'][way]:.3f} ms, {row['compile_s'][way]:.1f} s"
+        for way, latency in row["latency_ms"].items()
+    )
+    right = "right" if row["right"] else "WRONG"
+    return (
+        f"{head} {right} (error {row['error_stator']:.1e}, eager's {row['error_eager']:.1e}), "
+        f"{row['engines']} engines, {row['coverage']:.0%}: {ways}"
+    )
+
+
+def measure(name, batch, modes, seconds):
+    """Prints the row of one case as JSON."""
+    import torch
+    from torch_stator.backend import on_compilation
+    from zoo import outputs_of
+
+    torch.manual_seed(0)
+    make, make_inputs = MODELS[name]
+    module = make().eval().cuda()
+    inputs = [x.cuda() for x in make_inputs(batch)]
+    compilations = []
+    on_compilation.append(compilations.append)
+    ways, compile_s = {}, {}
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as cold:
+        exact = outputs_of(module(*inputs))
+        module.half()
+        inputs = [x.half() if x.is_floating_point() else x for x in inputs]
+        options = {"cache_dir": cold}
+        ways["eager"] = module
+        ways["stator"] = torch.compile(module, backend="stator", dynamic=False, options=options)
+        outputs = {}
+        for way, mode in [("eager", None), ("stator", None), *((m, MODES[m]) for m in modes)]:
+            if way in modes:
+                ways[way] = torch.compile(module, mode=mode, dynamic=False)
+            start = time.perf_counter()
+            outputs[way] = [t.clone() for t in outputs_of(ways[way](*inputs))]
+            torch.cuda.synchronize()
+            compile_s[way] = time.perf_counter() - start
+        for fn in ways.values():
+            for _ in range(3):
+                fn(*inputs)
+        errors = {way: max_error(outputs[way], exact) for way in ("eager", "stator")}
+        latency, throughput = time_in_turn(ways, inputs, seconds)
+    reports = [compilation.report for compilation in compilations]
+    parts = [part for report in reports for part in report["parts"]]
+    row = {
+        "latency_ms": latency,
+        "throughput_ms": throughput,
+        "compile_s": compile_s,
+        "error_eager": errors["eager"],
+        "error_stator": errors["stator"],
+        "right": errors["stator"] <= FACTOR * errors["eager"] + TOLERANCE,  # false for NaN
+        "engines": sum(part["kind"] == "engine" for part in parts),
+        "coverage": sum(report["num_nodes_in_engines"] for report in reports)
+        / max(1, sum(report["num_nodes"] for report in reports)),
+        "device": torch.cuda.get_device_name(),
+    }
+    for report in reports:
+        for fallback in report["fallbacks"][:8]:
+            print(f"{name}: {fallback['op']}: {fallback['reason']}", file=sys.stderr)
+    print(json.dumps(row))
+
+
+def max_error(actual, expected):
+    """The greatest difference, in parts of the output's root mean square."""
+    worst = 0.0
+    for a, e in zip(actual, expected, strict=True):
+        if a.shape != e.shape:
+            return math.nan
+        a, e = a.double(), e.double()
+        scale = e.square().mean().sqrt()
+        error = ((a - e).abs() / scale).max().item()
+        worst = error if math.isnan(error) else max(worst, error)
+    return worst
+
+
+def time_in_turn(ways, inputs, seconds):
+    """({way: median ms of a call}, {way: ms of a call in a queue})."""
+    import torch
+
+    queue = 20
+    latency = {way: [] for way in ways}
+    throughput = {way: [] for way in ways}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(latency["eager"]) < 5:
+        for way, fn in ways.items():
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            fn(*inputs)
+            torch.cuda.synchronize()
+            latency[way].append(1e3 * (time.perf_counter() - start))
+            start = time.perf_counter()
+            for _ in range(queue):
+                fn(*inputs)
+            torch.cuda.synchronize()
+            throughput[way].append(1e3 * (time.perf_counter() - start) / queue)
+    medians = (
+        {w: statistics.median(ms) for w, ms in times.items()} for times in (latency, throughput)
+    )
+    return tuple(medians)
+
+
+# ---- the models: (a module, its inputs at a batch size)
+def _images(batch):
+    import torch
+
+    return [torch.randn(batch, 3, 224, 224)]
+
+
+def _tokens(vocabulary):
+    def make(batch):
+        import torch
+
+        return [torch.randint(0, vocabulary, (batch, 128))]
+
+    return make
+
+
+def _torchvision(name):
+    def make():
+        import torchvision
+
+        return getattr(torchvision.models, name)()
+
+    return make, _images
+
+
+def _transformers(architecture, config, vocabulary, **sizes):
+    def make():
+        import transformers
+
+        return getattr(transformers, architecture)(getattr(transformers, config)(**sizes))
+
+    return make, _tokens(vocabulary)
+
+
+MODELS = {
+    "resnet50": _torchvision("resnet50"),
+    "bert": _transformers("BertModel", "BertConfig", 30522),
+    "vit_b": _torchvision("vit_b_16"),
+    "gpt2": _transformers("GPT2LMHeadModel", "GPT2Config", 50257, use_cache=False),
+    "llama1b": _transformers(
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        32000,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        use_cache=False,
+    ),
+    "convnext": _torchvision("convnext_tiny"),
+    "effnet": _torchvision("efficientnet_b0"),
+    "swin": _torchvision("swin_t"),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
