@@ -127,6 +127,9 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
   gate.Run(
       "emit", [&] { *plan = Emit(kernels, std::move(placement), tactics, target.name); },
       [&] { return PlanToText(*plan); });
+  if (target.finish) {
+    gate.Run("codegen", [&] { target.finish(*plan, options.cache_folder); });
+  }
   return {.plan = plan, .text = stop_after == "emit" ? PlanToText(*plan) : ""};
 }
 

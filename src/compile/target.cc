@@ -2,6 +2,9 @@
 
 #include "base/error.h"
 #include "cpu/build/cpu_tactics.h"
+#ifdef STATOR_CUDA
+#include "compile/cuda_target.h"
+#endif
 
 namespace stator {
 
@@ -9,9 +12,15 @@ const CompileTarget& GetTarget(std::string_view device) {
   static const CompileTarget cpu = {.name = "cpu",
                                     .tactics = &GetCpuTactics(),
                                     .can_run = CanRunOnCpu,
-                                    .find_reason = FindReasonOnCpu};
+                                    .find_reason = FindReasonOnCpu,
+                                    .finish = nullptr};
   if (device == "cpu") return cpu;
-  Fail(ErrorKind::kInvalidArgument, "there is no device engine for {}: expected cpu", device);
+#ifdef STATOR_CUDA
+  return GetCudaTarget(device);
+#else
+  Fail(ErrorKind::kUnsupported,
+       "no engine for {}: this build of stator was made without CUDA's headers", device);
+#endif
 }
 
 }  // namespace stator

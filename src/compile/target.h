@@ -21,9 +21,13 @@ struct CompileTarget {
   std::function<bool(std::string_view kind, const Graph& body)> can_run;
   // Why a node of an imported graph is left to torch; empty when the engine runs it.
   std::function<std::string(const Graph& graph, const Node& node)> find_reason;
+  // Makes an emitted plan complete: compiles its kernels. May be empty. Raises Unsupported for a
+  // step that nothing runs. `cache_folder`: for what is compiled; may be empty.
+  std::function<void(Plan& plan, const std::string& cache_folder)> finish;
 };
 
-// Raises InvalidArgument for a device that there is no engine for. `device`: "cpu".
+// Raises InvalidArgument for a device that there is no engine for. `device`: "cpu",
+// "cuda:0", or, to compile for a device that is not there, an arch: "sm_90a".
 const CompileTarget& GetTarget(std::string_view device);
 
 }  // namespace stator

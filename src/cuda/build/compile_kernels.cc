@@ -151,6 +151,11 @@ void CompileKernels(Plan& plan, const Target& target, const std::string& cache_f
   for (auto* steps : {&plan.prologue, &plan.steps}) {
     bool is_prologue = steps == &plan.prologue;
     for (Step& step : *steps) {
+      if (step.kind == StepKind::kReference && !HasKernel(step)) {
+        throw Error(ErrorKind::kUnsupported,
+                    fmt::format("the CUDA engine has no kernel for this step:\n{}", step.body),
+                    step.origin);
+      }
       if (!HasKernel(step)) continue;
       CudaKernel kernel = WriteStepKernel(plan, step, is_prologue, target);
       auto [it, inserted] = codes.emplace(kernel.source, static_cast<int>(kernels.size()));

@@ -1,0 +1,73 @@
+#ifdef STATOR_CUDA
+#include "compile/cuda_target.h"
+
+#include <charconv>
+#include <map>
+#include <mutex>
+
+#include "base/error.h"
+#include "cuda/build/compile_kernels.h"
+#include "cuda/build/cuda_tactics.h"
+
+namespace stator {
+namespace {
+
+// The target of "sm_90".
+Target TargetOf(const CudaDevice& device) {
+  std::string arch = device.arch();
+  int capability = 0;
+  std::from_chars(arch.data() + 3, arch.data() + arch.size(), capability);
+  std::optional<Target> target = FindTarget(capability / 10, capability % 10);
+  STATOR_CHECK(target.has_value(), "{} is a device without a target", arch);
+  return *target;
+}
+
+struct CudaTarget {
+  CudaTactics tactics;
+  CompileTarget target;
+
+  CudaTarget(const Target& of, CudaDevice* device) : tactics(of, device) {
+    const CudaTactics* own = &tactics;
+    target = {.name = "cuda " + of.arch,
+              .tactics = own,
+              .can_run = CanRunOnCuda,
+              .find_reason =
+                  [own](const Graph& graph, const Node& node) {
+                    return FindReasonOnCuda(own->target(), graph, node);
+                  },
+              .finish =
+                  [own](Plan& plan, const std::string& cache_folder) {
+                    CompileKernels(plan, own->target(), cache_folder);
+                  }};
+  }
+};
+
+std::unique_ptr<CudaTarget> MakeTarget(std::string_view device) {
+  if (const Target* target = FindTarget(device)) {
+    return std::make_unique<CudaTarget>(*target, nullptr);
+  }
+  if (!device.starts_with("cuda")) {
+    Fail(ErrorKind::kInvalidArgument, "there is no device engine for {}: expected cpu, cuda or {}",
+         device, AllTargets().front().arch);
+  }
+  int ordinal = 0;
+  if (size_t colon = device.find(':'); colon != std::string_view::npos) {
+    std::from_chars(device.data() + colon + 1, device.data() + device.size(), ordinal);
+  }
+  CudaDevice& found = GetCudaDevice(ordinal);
+  return std::make_unique<CudaTarget>(TargetOf(found), &found);
+}
+
+}  // namespace
+
+const CompileTarget& GetCudaTarget(std::string_view device) {
+  static std::mutex mutex;
+  static std::map<std::string, std::unique_ptr<CudaTarget>, std::less<>> targets;
+  std::lock_guard lock(mutex);
+  auto it = targets.find(device);
+  if (it == targets.end()) it = targets.emplace(device, MakeTarget(device)).first;
+  return it->second->target;
+}
+
+}  // namespace stator
+#endif

@@ -1,0 +1,218 @@
+#include "cuda/build/cuda_tactics.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "cuda/build/compile_kernels.h"
+#include "cuda/build/cuda_measure.h"
+#include "cuda/run/cudnn_step.h"
+#include "cuda/run/gemm.h"
+#include "ir/op_def.h"
+
+namespace stator {
+namespace {
+
+// Engines of cuDNN that are tried for one kernel.
+constexpr int kMaxEngines = 4;
+// What storages' addresses are multiples of (cuda/build/compile_kernels.cc).
+constexpr int kAlignment = CudaDevice::kAlignment;
+
+const std::map<std::string_view, StepKind> kKinds = {
+    {"pointwise", StepKind::kPointwise}, {"rowwise", StepKind::kRowwise},
+    {"reduce", StepKind::kReduce},       {"gemm", StepKind::kGemm},
+    {"conv", StepKind::kConv},           {"attention", StepKind::kAttention},
+    {"pool", StepKind::kPool},           {"gather", StepKind::kGather},
+    {"reference", StepKind::kReference},
+};
+
+// Bytes that the addresses of all operands are multiples of.
+int64_t FindAlignment(const KernelSite& site) {
+  int64_t alignment = kAlignment;
+  for (const auto* tensors : {&site.inputs, &site.outputs}) {
+    for (const PlanTensor& tensor : *tensors) {
+      int64_t size = static_cast<int64_t>(DTypeSize(tensor.dtype));
+      bool known = tensor.offset.is_static();
+      alignment = std::gcd(alignment, known ? tensor.offset.value() * size : size);
+    }
+  }
+  return alignment;
+}
+
+// The kind of the kernel that a node would be alone.
+std::string_view KindOf(const OpDef& op) {
+  static const std::map<std::string_view, std::string_view> kKindOfOp = {
+      {"conv", "conv"},          {"matmul", "gemm"},   {"attention", "attention"},
+      {"max_pool", "pool"},      {"avg_pool", "pool"}, {"embedding", "gather"},
+      {"index_select", "gather"}};
+  if (auto it = kKindOfOp.find(op.name); it != kKindOfOp.end()) return it->second;
+  if (op.Is(kPointwise)) return "pointwise";
+  if (op.Is(kRowwise)) return "rowwise";
+  if (op.Is(kReduction)) return "reduce";
+  return "reference";
+}
+
+// A graph of the node alone; absent inputs stay absent, single-element literals
+// stay literals.
+Graph MakeBodyOf(const Graph& graph, const Node& node) {
+  Graph body;
+  body.symbols = graph.symbols;
+  std::vector<ValueId> inputs;
+  std::map<int, ValueId> made;
+  for (ValueId id : node.inputs) {
+    if (!id.valid()) {
+      inputs.emplace_back();
+      continue;
+    }
+    auto [it, inserted] = made.emplace(id.index, ValueId());
+    const Value& value = graph.value(id);
+    if (inserted) {
+      bool is_scalar =
+          value.kind == ValueKind::kLiteral && value.data.size == DTypeSize(value.type.dtype);
+      it->second = is_scalar ? body.AddLiteral(value.type, value.data)
+                             : body.AddInput(fmt::format("x{}", made.size()), value.type);
+    }
+    inputs.push_back(it->second);
+  }
+  std::vector<TensorType> types;
+  for (ValueId id : node.outputs) types.push_back(graph.type(id));
+  NodeId id = body.AddNodeWithTypes(*node.op, std::move(inputs), node.attrs, std::move(types));
+  body.SetOutputs(body.node(id).outputs);
+  return body;
+}
+
+// Whether the node reads literals alone, however indirectly: then fold_literals computes it.
+bool IsFolded(const Graph& graph, const Node& node) {
+  std::vector<const Node*> stack = {&node};
+  std::set<const Node*> seen;
+  while (!stack.empty()) {
+    const Node* next = stack.back();
+    stack.pop_back();
+    if (!seen.insert(next).second) continue;
+    if (next->op->Is(kOpaque)) return false;
+    for (ValueId id : next->outputs) {
+      if (!IsStatic(graph.type(id).dims)) return false;
+    }
+    for (ValueId id : next->inputs) {
+      if (!id.valid() || graph.value(id).kind == ValueKind::kLiteral) continue;
+      const Node* producer = graph.FindProducer(id);
+      if (producer == nullptr) return false;
+      stack.push_back(producer);
+    }
+  }
+  return true;
+}
+
+std::vector<KernelOperand> MakeDenseOperands(const Graph& body, std::span<const ValueId> values) {
+  std::vector<KernelOperand> operands;
+  for (ValueId id : values) {
+    const TensorType& type = body.type(id);
+    operands.push_back({.dtype = type.dtype, .dims = type.dims, .strides = type.strides()});
+  }
+  return operands;
+}
+
+}  // namespace
+
+CudaTactics::CudaTactics(Target target, CudaDevice* device)
+    : target_(std::move(target)), device_(device) {}
+
+std::string CudaTactics::key() const {
+  if (device_ == nullptr) return "cuda " + target_.arch;
+  CudaScope scope(device_->driver(), device_->context());
+  return fmt::format("cuda {}, {}, {}", target_.arch, device_->model(), device_->libraries().key());
+}
+
+std::vector<Tactic> CudaTactics::FindTactics(const KernelSite& site) const {
+  auto kind = kKinds.find(site.kernel->attrs.GetString("kind"));
+  if (kind == kKinds.end()) return {};
+  std::vector<Tactic> library = FindLibraryTactics(site, kind->second);
+  std::vector<Tactic> own = FindOwnTactics(site, kind->second);
+  // In turn: those of a long list that are measured are the best guesses of
+  // both sorts.
+  std::vector<Tactic> tactics;
+  for (size_t i = 0; i < std::max(library.size(), own.size()); ++i) {
+    if (i < library.size()) tactics.push_back(std::move(library[i]));
+    if (i < own.size()) tactics.push_back(std::move(own[i]));
+  }
+  if (device_ == nullptr && tactics.size() > 1) tactics.resize(1);
+  return tactics;
+}
+
+std::vector<Tactic> CudaTactics::FindLibraryTactics(const KernelSite& site, StepKind kind) const {
+  bool is_gemm = kind == StepKind::kGemm;
+  if (!is_gemm && kind != StepKind::kConv && kind != StepKind::kAttention) return {};
+  Tactic tactic{.kind = kind, .attrs = {{"library", std::string(is_gemm ? "cublaslt" : "cudnn")}}};
+  if (is_gemm) tactic.attrs.Set("alignment", Dim(FindAlignment(site)));
+  MeasureSite measured(site, tactic);
+  std::optional<CudnnProblem> problem;
+  if (is_gemm ? !IsCublasLtSite(measured.site())
+              : !(problem = FindCudnnProblem(measured.site())).has_value()) {
+    return {};
+  }
+  if (device_ == nullptr) return {tactic};  // the library's own first guess, at load
+
+  CudaScope scope(device_->driver(), device_->context());
+  std::vector<Tactic> tactics;
+  if (is_gemm) {
+    const CublasLt* cublaslt = device_->libraries().FindCublasLt();
+    if (cublaslt == nullptr) return {};
+    tactic.attrs.Set("version", Dim(cublaslt->version()));
+    int count = CountGemmCandidates(measured.site(), *cublaslt);
+    for (int i = 0; i < count; ++i) {
+      tactics.push_back(tactic);
+      tactics.back().attrs.Set("candidate", Dim(i));
+    }
+    return tactics;
+  }
+  const Cudnn* cudnn = device_->libraries().FindCudnn();
+  if (cudnn == nullptr) return {};
+  tactic.attrs.Set("version", Dim(cudnn->version()));
+  for (std::string& engine : cudnn->FindEngines(problem->graph, kMaxEngines)) {
+    tactics.push_back(tactic);
+    tactics.back().attrs.Set("engine", std::move(engine));
+  }
+  // Without an engine for the whole, the step may find one for each half.
+  if (tactics.empty() && !problem->graph.pointwise.empty()) tactics.push_back(tactic);
+  return tactics;
+}
+
+std::vector<Tactic> CudaTactics::FindOwnTactics(const KernelSite& site, StepKind kind) const {
+  std::vector<KernelOperand> inputs = MakeKernelOperands(site.inputs, kAlignment, false);
+  std::vector<KernelOperand> outputs = MakeKernelOperands(site.outputs, kAlignment, false);
+  std::vector<Tactic> tactics;
+  for (Attrs& variant : FindCudaVariants(site.kernel->attrs.GetString("kind"), *site.kernel->body,
+                                         inputs, outputs, target_)) {
+    tactics.push_back({.kind = kind, .attrs = std::move(variant)});
+  }
+  return tactics;
+}
+
+double CudaTactics::Measure(const KernelSite& site, const Tactic& tactic, int num_runs) const {
+  if (device_ == nullptr) return 0;  // the first guess is kept
+  return MeasureCudaTactic(site, tactic, target_, *device_, num_runs);
+}
+
+bool CanRunOnCuda(std::string_view kind, const Graph& body) {
+  if (kind == "gemm" && IsCublasLtBody(body)) return true;
+  if (kind == "conv" && IsCudnnConvBody(body)) return true;
+  // One node alone is a kernel in any case; a longer body is one where a
+  // library has it.
+  return body.nodes().size() == 1 || (kind != "gemm" && kind != "conv");
+}
+
+std::string FindReasonOnCuda(const Target& target, const Graph& graph, const Node& node) {
+  if (node.op->Is(kOpaque)) return node.attrs.GetString("reason");
+  if (node.op->Is(kView) || node.op->name == "concat" || node.op->decompose != nullptr) return "";
+  if (IsFolded(graph, node)) return "";
+  Graph body = MakeBodyOf(graph, node);
+  std::vector<KernelOperand> inputs = MakeDenseOperands(body, body.inputs());
+  std::vector<KernelOperand> outputs = MakeDenseOperands(body, body.outputs());
+  if (!FindCudaVariants(KindOf(*node.op), body, inputs, outputs, target).empty()) return "";
+  return fmt::format("the CUDA engine has no kernel for {} of this form", node.op->name);
+}
+
+}  // namespace stator
