@@ -176,6 +176,23 @@ Values ConvertConcat(Conversion& c, std::string_view) {
   return {parts.size() == 1 ? parts[0] : c.Add("concat", std::move(parts), {{"dim", Dim(dim)}})};
 }
 
+// diff: each element less the one before it, of what `prepend`, `self` and `append` give together.
+Values ConvertDiff(Conversion& c, std::string_view) {
+  const DType dtype = c.output_type().dtype;
+  int rank = c.output_type().rank(), dim = c.DimIndex("dim", rank, -1);
+  c.Require(c.Int("n", 1) == 1, "diff of an order other than 1");
+  Values parts;
+  for (std::string_view name : {"prepend", "self", "append"}) {
+    if (c.Has(name)) parts.push_back(c.Cast(c.Tensor(name), dtype));
+  }
+  ValueId x = parts[0];
+  if (parts.size() > 1) x = c.Add("concat", std::move(parts), {{"dim", Dim(dim)}});
+  Dim size = c.type(x).dims.at(dim);
+  c.Require(!(size == Dim(0)), "diff of nothing");
+  ValueId later = c.Slice(x, dim, 1, size), earlier = c.Slice(x, dim, 0, size - Dim(1));
+  return {c.Add(dtype == DType::kBool ? "ne" : "sub", {later, earlier})};
+}
+
 Values ConvertStack(Conversion& c, std::string_view) {
   int dim = c.DimIndex("dim", c.output_type().rank(), 0);
   Values parts;
@@ -279,6 +296,7 @@ constexpr Converter kRows[] = {
     {"aten.select_scatter.default", ConvertSelectScatter},
     {"aten.cat.default", ConvertConcat},
     {"aten.concat.default", ConvertConcat},
+    {"aten.diff.default", ConvertDiff},
     {"aten.concatenate.default", ConvertConcat},
     {"aten.stack.default", ConvertStack},
     {"aten.meshgrid.default", ConvertMeshgrid},

@@ -255,9 +255,9 @@ Values ConvertIdentity(Conversion& c, std::string_view argument) {
 }
 
 // to.*, _to_copy, type_as, and the shorthands of Tensor: a cast to the dtype torch says. Layout and
-// memory format do not show in values.
-Values ConvertTo(Conversion& c, std::string_view) {
-  return {c.Cast(c.Tensor("self"), c.output_type().dtype)};
+// memory format do not show in values. prims names its argument otherwise.
+Values ConvertTo(Conversion& c, std::string_view argument) {
+  return {c.Cast(c.Tensor(argument.empty() ? "self" : argument), c.output_type().dtype)};
 }
 
 // dropout in evaluation, or with nothing to drop.
@@ -387,7 +387,7 @@ constexpr Converter kRows[] = {
     {"aten.type_as.default", ConvertTo, "", Alias::kTo},
     {"aten._to_copy.default", ConvertTo},
     {"aten._cast_Float.default", ConvertTo, "", Alias::kTo},
-    {"prims.convert_element_type.default", ConvertTo},
+    {"prims.convert_element_type.default", ConvertTo, "a"},
     {"aten.dropout.default", ConvertDropout, "", Alias::kView},
     {"aten.feature_dropout.default", ConvertDropout, "", Alias::kView},
     {"aten.alpha_dropout.default", ConvertDropout, "", Alias::kView},

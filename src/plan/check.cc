@@ -40,13 +40,21 @@ bool IsWord(std::string_view text) {
                                       [](unsigned char c) { return std::isalnum(c) || c == '_'; });
 }
 
+bool IsConstant(StorageKind storage) { return storage >= StorageKind::kWeight; }
+
+bool IsStaticWindow(const PlanTensor& tensor) {
+  return IsStatic(tensor.dims) && IsStatic(tensor.strides) && tensor.offset.is_static();
+}
+
 // ---- sizes under given symbol values
 
 class SizeChecker {
  public:
   SizeChecker(const Plan& plan, const SymbolValues& symbols) : plan_(plan), symbols_(symbols) {}
 
-  void Run() {
+  // Which constant is too small for a window whose size depends on symbols; empty when none is.
+  std::string Run() {
+    std::string too_small;
     CheckPorts("inputs", plan_.inputs, StorageKind::kInput);
     CheckPorts("outputs", plan_.outputs, StorageKind::kOutput);
     CheckBuffers("arena", plan_.arena, StorageKind::kArena);
@@ -60,14 +68,27 @@ class SizeChecker {
       std::string field = fmt::format("tensors[{}]", i);
       int64_t end = FindEnd(field, tensor.offset, tensor.dtype, tensor.dims, tensor.strides);
       int64_t size = Bytes(tensor.storage)[tensor.index];
-      if (end > size) {
+      if (end <= size) continue;
+      if (!IsConstant(tensor.storage) || IsStaticWindow(tensor)) {
         Bad(field, "ends at byte {} of {}[{}], which has {}", end, StorageKindName(tensor.storage),
             tensor.index, size);
       }
+      if (too_small.empty()) too_small = DescribeTooSmall(tensor, end, size);
     }
+    return too_small;
   }
 
  private:
+  // "weight `wpe` has 3072 bytes, and f32[s0, 768] of it needs 6144"
+  std::string DescribeTooSmall(const PlanTensor& tensor, int64_t end, int64_t size) const {
+    std::string constant = fmt::format("{} {}", StorageKindName(tensor.storage), tensor.index);
+    if (tensor.storage == StorageKind::kWeight) {
+      constant = fmt::format("weight `{}`", plan_.weights[tensor.index].name);
+    }
+    return fmt::format("{} has {} bytes, and {}{} of it needs {}", constant, size,
+                       DTypeName(tensor.dtype), DimsToString(tensor.dims), end);
+  }
+
   std::vector<int64_t>& Bytes(StorageKind storage) { return bytes_[static_cast<int>(storage)]; }
 
   int64_t Eval(const std::string& field, const Dim& dim) const {
@@ -252,19 +273,6 @@ class PlanChecker {
     CheckDType(field, tensor.dtype);
     CheckDim(field + ".offset", tensor.offset);
     CheckDims(field, tensor.dims, tensor.strides);
-    bool constant = tensor.storage >= StorageKind::kWeight;
-    if (constant &&
-        !(IsStatic(tensor.strides) && tensor.offset.is_static() && HasStaticEnd(tensor))) {
-      Bad(field, "a constant of symbolic size");
-    }
-  }
-
-  // Whether only dims that repeat elements are symbolic.
-  static bool HasStaticEnd(const PlanTensor& tensor) {
-    for (size_t i = 0; i < tensor.dims.size(); ++i) {
-      if (!tensor.dims[i].is_static() && tensor.strides[i] != Dim(0)) return false;
-    }
-    return true;
   }
 
   void CheckSteps(std::string_view list, const std::vector<Step>& steps) {
@@ -345,10 +353,17 @@ class PlanChecker {
           Bad(field, "tensors[{}] is read before it is written", index);
         }
     }
+    if (prologue) CheckStatic(field, tensor, index);
+  }
+
+  // The prologue runs once for all sizes.
+  static void CheckStatic(const std::string& field, const PlanTensor& tensor, int index) {
+    if (!IsStaticWindow(tensor)) Bad(field, "tensors[{}] is of symbolic size", index);
   }
 
   void CheckWrite(const std::string& field, int index, bool prologue) {
     const PlanTensor& tensor = Tensor(field, index);
+    if (prologue) CheckStatic(field, tensor, index);
     bool writable =
         prologue ? tensor.storage == StorageKind::kDerived
                  : tensor.storage == StorageKind::kOutput || tensor.storage == StorageKind::kArena;
@@ -434,6 +449,16 @@ bool HasNegativeSize(const Plan& plan, const SymbolValues& symbols) {
                      [&](const PlanTensor& tensor) { return has(tensor.dims); });
 }
 
+// What SizeChecker finds; every error of it is one of the plan.
+std::string FindTooSmall(const Plan& plan, const SymbolValues& symbols) {
+  try {
+    return SizeChecker(plan, symbols).Run();
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kCorruptFile) throw;
+    Fail(ErrorKind::kCorruptFile, "plan sizes: {}", error.message());
+  }
+}
+
 }  // namespace
 
 std::string_view StepKindName(StepKind kind) { return kStepKindNames[static_cast<int>(kind)]; }
@@ -443,7 +468,8 @@ std::string_view StorageKindName(StorageKind kind) {
 }
 
 void CheckPlan(const Plan& plan) {
-  // An unbounded range is no reason to reject a plan, though at its end tensors would not fit.
+  // An unbounded range is no reason to reject a plan, though at its end tensors would not fit; nor
+  // is a range that leads beyond the end of a constant.
   constexpr int64_t kProbe = 256;
   PlanChecker(plan).Run();
   if (plan.symbols.empty()) return CheckPlanSizes(plan, {});
@@ -455,17 +481,19 @@ void CheckPlan(const Plan& plan) {
   // Ranges do not tell how symbols depend on each other: where a size would be negative, no call
   // can have these symbols.
   for (const SymbolValues& symbols : {smallest, larger}) {
-    if (!HasNegativeSize(plan, symbols)) CheckPlanSizes(plan, symbols);
+    if (!HasNegativeSize(plan, symbols)) FindTooSmall(plan, symbols);
   }
 }
 
 void CheckPlanSizes(const Plan& plan, const SymbolValues& symbols) {
-  try {
-    SizeChecker(plan, symbols).Run();
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::kCorruptFile) throw;
-    Fail(ErrorKind::kCorruptFile, "plan sizes: {}", error.message());
+  std::string too_small = FindTooSmall(plan, symbols);
+  if (too_small.empty()) return;
+  std::string values;
+  for (const auto& [name, value] : symbols) {
+    values += fmt::format("{}{} = {}", values.empty() ? "" : ", ", name, value);
   }
+  Fail(ErrorKind::kInvalidArgument, "plan @{} cannot run with {}: {}", plan.name, values,
+       too_small);
 }
 
 }  // namespace stator

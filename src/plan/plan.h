@@ -131,10 +131,12 @@ void SetLaunch(Attrs& attrs, const StepLaunch& launch);
 
 // Raises CorruptFile, naming the field, unless every invariant above holds. Sizes over symbols are
 // checked at the lower ends of the symbols' ranges and at a larger value; the runtime checks them
-// again for the values it meets.
+// again for the values it meets. A window of symbolic size on a constant may be too large for it at
+// some of them: the runtime alone tells.
 void CheckPlan(const Plan& plan);
 // Raises CorruptFile unless, under these symbol values, sizes are in [0, 2^48] and every tensor
-// lies inside its storage. Needs the other invariants of CheckPlan.
+// lies inside its storage; InvalidArgument, naming the constant, when one is too small for a window
+// whose size depends on the symbols. Needs the other invariants of CheckPlan.
 void CheckPlanSizes(const Plan& plan, const SymbolValues& symbols);
 
 // Offsets in bytes (multiples of 64) for buffers of `bytes[i]` that live during

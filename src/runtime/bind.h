@@ -10,8 +10,8 @@ struct ConstantAddresses {
   std::vector<std::byte*> weights, literals, derived;
 };
 
-// Evaluates every size and plans the arena. Raises CorruptFile when a tensor would lie outside its
-// storage for these symbol values. `plan` must outlive the result.
+// Evaluates every size and plans the arena. Raises what CheckPlanSizes does for these symbol
+// values. `plan` must outlive the result.
 BoundPlan BindPlan(const Plan& plan, SymbolValues symbols, const ConstantAddresses& constants);
 
 // An address for tensors without elements, whose own may be null.

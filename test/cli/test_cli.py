@@ -103,6 +103,41 @@ def test_archive_runs_as_in_eager(stator, tmp_path, make_model, decomposed):
         torch.testing.assert_close(torch.from_numpy(a), e)
 
 
+class Positions(nn.Module):
+    """A window on a table, whose length is the input's, and a causal mask from sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(50, 16), nn.Embedding(40, 16)
+
+    def forward(self, tokens):
+        length = tokens.shape[1]
+        x = self.tokens(tokens) + self.positions.weight[:length]
+        mask = torch.arange(length)[:, None] >= torch.arange(length)
+        return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+
+def test_dynamic_sizes(stator, tmp_path):
+    model = Positions().eval()
+    sizes = {0: torch.export.Dim("batch", max=4), 1: torch.export.Dim("length", max=40)}
+    tokens = torch.randint(50, (2, 7))
+    with torch.no_grad():
+        program = torch.export.export(model, (tokens,), dynamic_shapes=(sizes,))
+    torch.export.save(program, tmp_path / "model.pt2")
+    stator("compile", tmp_path / "model.pt2", "-o", tmp_path / "model.plan")
+    run = ("run", tmp_path / "model.plan", "--inputs", tmp_path / "in.npz")
+    for size in ((2, 7), (1, 1), (4, 40), (1, 39)):
+        tokens = torch.randint(50, size)
+        np.savez(tmp_path / "in.npz", tokens=tokens.numpy())
+        stator(*run, "--outputs", tmp_path / "out.npz")
+        (actual,) = np.load(tmp_path / "out.npz").values()
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(actual), model(tokens))
+    np.savez(tmp_path / "in.npz", tokens=np.zeros((2, 41), np.int64))
+    done = stator(*run, status=1)
+    assert "in [0, 4], found i64[2, 41]" in done.stderr
+
+
 def test_same_plan_twice(stator, plan, tmp_path):
     """The same input, options and timing cache give the same bytes."""
     model = plan.with_name("model.pt2")

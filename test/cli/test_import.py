@@ -101,7 +101,8 @@ def views(x):
 def joins(x, y):
     repeats = [x.repeat(2, 1, 3), x.repeat(2, 1, 1, 2), x.tile(2), x.repeat_interleave(2, 1)]
     rolls = [x.roll(-2, 2), x.roll((1, 2), (0, 1)), x.roll(7), x.flip((0, 2)), x.tril(), x.triu(1)]
-    return [torch.cat([x, y]), torch.stack([x, x * 2], -1), *repeats, *rolls]
+    diffs = x.diff(), x.diff(dim=0, prepend=y), (x > 0).diff(dim=0, append=y > 0)
+    return [torch.cat([x, y]), torch.stack([x, x * 2], -1), *repeats, *rolls, *diffs]
 
 
 @case((3, 4, 5), integers(0, 3, 7))

@@ -63,6 +63,176 @@ class TorchInTheMiddle(nn.Module):
         return flat.reshape(batch, length, width).softmax(1) + length, batch * length
 
 
+class Parts(nn.Module):
+    """What the op families below take besides the input, which is [batch, length, 8]."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.table = nn.Embedding(64, 8)
+        self.position = nn.Buffer(torch.randn(1, 64, 8))
+        self.ids = nn.Buffer(torch.arange(64)[None])
+        self.causal = nn.Buffer(torch.ones(64, 64, dtype=torch.bool).tril()[None, None])
+        self.linear, self.conv = nn.Linear(8, 8), nn.Conv1d(8, 4, 3, padding=1)
+        self.layer_norm, self.group_norm = nn.LayerNorm(8), nn.GroupNorm(2, 8)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def attend(x, mask):
+    q = x[:, None]
+    return F.scaled_dot_product_attention(q, q, q, attn_mask=mask)
+
+
+def scores_where(m, x):
+    length = x.shape[1]
+    masked = torch.where(m.causal[0, 0, :length, :length], x @ x.mT, torch.finfo(x.dtype).min)
+    return masked.softmax(-1)
+
+
+def rotary(m, x):
+    angles = torch.outer(torch.arange(x.shape[1]).float(), 1e4 ** (-torch.arange(8) / 8))
+    return x * angles.cos() + x.flip(-1) * angles.sin()
+
+
+FAMILIES = {
+    "pointwise": lambda m, x: torch.where(x > 0, x.exp(), x * x.shape[1] + x.shape[0]),
+    "linear": lambda m, x: F.gelu(m.linear(x)),
+    "matmul": lambda m, x: torch.bmm(x, x.mT),
+    "conv": lambda m, x: m.conv(x.mT).relu(),
+    "pool": lambda m, x: F.avg_pool1d(F.pad(x.mT, (1, 1)), 2),
+    "norms": lambda m, x: (m.layer_norm(x), m.group_norm(x.mT)),
+    "reductions": lambda m, x: (x.sum(1), x.mean((0, 1)), x.amax(1), x.argmax(1), x.std(-1)),
+    "softmax": lambda m, x: x.softmax(1),
+    "scan": lambda m, x: x.cumsum(1),
+    "window on a table": lambda m, x: x + m.table.weight[: x.shape[1]],
+    "window at the end": lambda m, x: x + m.position[:, 64 - x.shape[1] :],
+    "window of ids": lambda m, x: x + m.table(m.ids[:, : x.shape[1]]),
+    "product with a window": lambda m, x: x @ m.position[0, : x.shape[1]].T,
+    "arange": lambda m, x: x + m.table(torch.arange(2, x.shape[1] + 2)),
+    "index": lambda m, x: x.index_select(1, torch.arange(x.shape[1]).flip(0)),
+    "expand": lambda m, x: m.table.weight[:1].expand(x.shape[0], x.shape[1], 8) + x,
+    "concat": lambda m, x: torch.cat([m.position[:, :1].expand(x.shape[0], -1, -1), x], 1),
+    "pad": lambda m, x: F.pad(x, (0, 0, 1, 2)),
+    "repeat": lambda m, x: x.repeat(1, 2, 1).repeat_interleave(2, 1),
+    "views": lambda m, x: x.unflatten(2, (2, 4)).transpose(1, 2).flatten(0, 1) * 2,
+    "rotary": rotary,
+    "attention": lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+    "mask from a buffer": lambda m, x: attend(x, m.causal[:, :, : x.shape[1], : x.shape[1]]),
+    "mask from arange": lambda m, x: attend(
+        x, torch.arange(x.shape[1])[:, None] >= torch.arange(x.shape[1])
+    ),
+    "mask of padding": lambda m, x: attend(
+        x, (x[:, None, None, :, 0] > -9).expand(x.shape[0], 1, x.shape[1], x.shape[1])
+    ),
+    "mask of infinities": lambda m, x: attend(
+        x, torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
+    ),
+    "scores with a window": scores_where,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family(family):
+    model = Parts(FAMILIES[family]).eval()
+    shapes = ({0: Dim("batch", min=1, max=8), 1: Dim("length", min=1, max=62)},)
+    program = compile_ahead(
+        model,
+        (torch.randn(2, 5, 8),),
+        dynamic_shapes=shapes,
+        require_full_compilation=True,
+        **OPTIONS,
+    )
+    with torch.no_grad():
+        for batch, length in ((2, 5), (1, 1), (8, 62), (1, 7), (3, 1), (5, 33)):
+            x = torch.randn(batch, length, 8)
+            torch.testing.assert_close(program(x), model(x))
+
+
+def tiny_bert():
+    import transformers
+
+    config = transformers.BertConfig(
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=48,
+    )
+    return transformers.BertModel(config)
+
+
+def tiny_gpt2():
+    import transformers
+
+    config = transformers.GPT2Config(
+        vocab_size=99,
+        n_positions=48,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        use_cache=False,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    return transformers.GPT2LMHeadModel(config)
+
+
+class Tokens(nn.Module):
+    """A model as a function of token ids that gives its first output."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids):
+        return self.model(ids)[0]
+
+
+@pytest.mark.parametrize("make", [tiny_bert, tiny_gpt2])
+def test_a_transformer_of_any_length(compilations, make):
+    model = Tokens(make()).eval()
+    sizes = [(2, 12), (2, 48), (3, 7), (5, 2), (2, 31)]
+    run_sizes(model, lambda n, t: [torch.randint(99, (n, t))], sizes, dynamic=True)
+    assert len(compilations) == 1
+    assert len(compilations[0].report["parts"]) == 1
+    assert whole(compilations[0])
+
+
+@pytest.mark.parametrize("make", [tiny_bert, tiny_gpt2])
+def test_a_transformer_of_any_length_ahead_of_time(make):
+    model = Tokens(make()).eval()
+    shapes = ({0: Dim("batch", min=1, max=8), 1: Dim("length", min=1, max=48)},)
+    options = {"dynamic_shapes": shapes, "require_full_compilation": True, **OPTIONS}
+    program = compile_ahead(model, (torch.randint(99, (2, 12)),), **options)
+    with torch.no_grad():
+        for batch, length in ((2, 12), (1, 1), (8, 48), (3, 1), (1, 31)):
+            ids = torch.randint(99, (batch, length))
+            torch.testing.assert_close(program(ids), model(ids))
+    with torch.no_grad(), pytest.raises(InvalidArgumentError, match=r"in \[1, 48\].*\[2, 49\]"):
+        program(torch.randint(99, (2, 49)))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_outputs_that_are_views(compilations, dynamic):
+    """AOTAutograd makes them again from the strides and the offset of what the backend returns."""
+
+    def model(x):
+        heads = x.view(x.shape[0], x.shape[1], 2, 4).transpose(1, 2)
+        return heads.reshape(-1, x.shape[1], 4), x[:, 1:], x.mT, x.exp()
+
+    compiled = torch.compile(model, backend="stator", options=OPTIONS, dynamic=dynamic)
+    with torch.no_grad():
+        for size in ((2, 5), (1, 7), (1, 9)):
+            x = torch.randn(*size, 8)
+            results, expected = compiled(x), model(x)
+            torch.testing.assert_close(results, expected)
+            assert [r.stride() for r in results] == [e.stride() for e in expected]
+            assert results[1].data_ptr() == x[:, 1:].data_ptr()
+
+
 def run_sizes(model, make_inputs, sizes, **options):
     compiled = torch.compile(model, backend="stator", options=OPTIONS, **options)
     with torch.no_grad():

@@ -89,6 +89,30 @@ TEST(CheckPlan, ChecksSymbols) {
               HasSubstr("derived[0].bytes"));
 }
 
+// A window on a constant may depend on symbols; whether it fits is known when they are.
+TEST(CheckPlan, ChecksWindowsOnConstantsForTheirSizes) {
+  Plan plan = MakeSamplePlan();
+  plan.tensors.push_back({.storage = StorageKind::kWeight,
+                          .index = 0,
+                          .offset = 1,
+                          .dims = {Dim::Symbol("s0")},
+                          .strides = {1}});
+  CheckPlan(plan);
+  CheckPlanSizes(plan, {{"s0", 2}});
+  try {
+    CheckPlanSizes(plan, {{"s0", 3}});
+    ADD_FAILURE() << "no complaint";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kInvalidArgument);
+    EXPECT_EQ(
+        error.message(),
+        "plan @sample cannot run with s0 = 3: weight `w` has 12 bytes, and f32[s0] of it needs "
+        "16");
+  }
+  EXPECT_THAT(Complaint([](Plan& p) { p.tensors[2].dims = {Dim::Symbol("s0")}; }),
+              HasSubstr("prologue[0].outputs: tensors[2] is of symbolic size"));
+}
+
 TEST(CheckPlan, ChecksTheOrderOfSteps) {
   EXPECT_THAT(Complaint([](Plan& p) { std::swap(p.steps[0], p.steps[1]); }),
               HasSubstr("read before it is written"));
