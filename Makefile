@@ -6,8 +6,8 @@
 #   test         lint and all tests      unit         the tests that take about a minute together
 #   conformance  every op against torch (K=name: one op), and every sample that torch tests its own
 #                operators with: hours; goes on where it was interrupted
-#   bench        the demo, call overhead, memory, what is kept between calls; JSON files and a plot
-#                in build/bench
+#   bench        the demo, call overhead, memory, what is kept between calls, new sizes; JSON files
+#                and a plot in build/bench
 #                (PEERS="inductor onnxruntime openvino": beside those of them that are installed)
 #   wheel        dist/*.whl, built, installed elsewhere and tested
 #   lint         format and includes     golden       rewrites golden files and generated docs
@@ -63,6 +63,7 @@ bench: build
 	@$(PYTHON) bench/overhead.py --json $(BUILD)/bench/overhead.json
 	@$(PYTHON) bench/memory.py --json $(BUILD)/bench/memory.json
 	@$(PYTHON) bench/reuse.py --json $(BUILD)/bench/reuse.json
+	@$(PYTHON) bench/dynamic.py --json $(BUILD)/bench/dynamic.json
 	@$(PYTHON) bench/plot.py $(BUILD)/bench
 
 wheel: build

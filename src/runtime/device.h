@@ -18,6 +18,17 @@
 
 namespace stator {
 
+// What the programs of one engine share: copies of constants in the layouts that steps want. Each
+// device has its own kind; it is used by one thread at a time.
+class PackedCopies {
+ public:
+  virtual ~PackedCopies() = default;
+  // The constants' content has changed: each copy is made anew by the next Pack that needs it.
+  virtual void Expire() = 0;
+  // Bytes of the copies that some program holds.
+  virtual int64_t bytes() const = 0;
+};
+
 // A plan under given symbol values.
 struct BoundPlan {
   const Plan* plan = nullptr;
@@ -26,6 +37,7 @@ struct BoundPlan {
   std::vector<int64_t> tensor_offsets;  // bytes from the start of the tensor's storage
   std::vector<int64_t> arena_offsets;   // bytes from the arena's start, one per Plan::arena
   int64_t arena_bytes = 0;
+  PackedCopies* copies = nullptr;  // of the engine; null: a program shares its copies with none
 };
 
 // A queue of a device's work, which a call's work joins: a CUDA stream. Null where there is none.
@@ -70,8 +82,14 @@ class Program {
     return {};
   }
   // Makes the packed copies that `step` (a position in the steps loaded) needs from the constants'
-  // present content: before the first Run, and again when the content has changed.
+  // present content: before the first Run, and again when the content has changed. Does nothing for
+  // those that another program of the engine has made.
   virtual void Pack(int step) = 0;
+  // Whether Pack would do nothing; false, too, where the device does not keep track.
+  virtual bool IsPacked(int step) const {
+    (void)step;
+    return false;
+  }
   // Whether Run reads the constant that is the step's input at position `input` where it lies;
   // false when it needs only a packed copy of its own, so that the pages under the constant may be
   // discarded until the next Pack.
@@ -80,7 +98,7 @@ class Program {
     (void)input;
     return true;
   }
-  // Bytes of packed copies held.
+  // Bytes of packed copies that this program alone holds.
   virtual int64_t packed_bytes() const { return 0; }
 };
 
@@ -91,6 +109,8 @@ class Device {
   // Constants' TensorRefs carry addresses, whose content Pack and Run alone read. Raises
   // Unsupported naming a step it cannot run. `steps` are the plan's steps or some of its prologue.
   virtual std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) = 0;
+  // For the programs of one engine; null where each has copies of its own.
+  virtual std::unique_ptr<PackedCopies> MakePackedCopies() { return nullptr; }
   virtual std::byte* Allocate(int64_t bytes) = 0;  // 64-byte aligned; raises OutOfMemory
   virtual void Free(std::byte* data) = 0;
   // Gives the memory of `bytes` bytes at `data`, from Allocate, back to the system: the pointer

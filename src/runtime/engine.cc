@@ -107,7 +107,7 @@ int64_t Engine::derived_bytes() const {
     if (derived.valid) bytes += derived.buffer.bytes();
   }
   for (const auto& shape : state_->shapes) bytes += shape->program->packed_bytes();
-  return bytes;
+  return bytes + (state_->copies != nullptr ? state_->copies->bytes() : 0);
 }
 
 std::shared_ptr<const LoadedShape> Engine::GetShape(const SymbolValues& symbols) {
@@ -117,7 +117,8 @@ std::shared_ptr<const LoadedShape> Engine::GetShape(const SymbolValues& symbols)
 
 // ---- State
 
-Engine::State::State(const Plan& plan, Device& device) : plan(plan), device(device) {}
+Engine::State::State(const Plan& plan, Device& device)
+    : plan(plan), device(device), copies(device.MakePackedCopies()) {}
 
 void Engine::State::LoadConstants() {
   device.Finish();  // a weight may be being written
@@ -139,28 +140,19 @@ void Engine::State::LoadConstants() {
     derived.push_back({.buffer = DeviceBuffer(device, buffer.bytes.value())});
     addresses.derived.push_back(derived.back().buffer.data());
   }
-  FindUses();
+  FindWriters();
   Watch();
 }
 
-// Null when `tensor` lies in another storage.
-Engine::State::Derived* Engine::State::FindDerived(int tensor) {
+// The derived buffer that `tensor` lies in; -1 for another storage.
+int Engine::State::FindDerived(int tensor) const {
   const PlanTensor& placed = plan.tensors[tensor];
-  return placed.storage == StorageKind::kDerived ? &derived[placed.index] : nullptr;
+  return placed.storage == StorageKind::kDerived ? placed.index : -1;
 }
 
-void Engine::State::FindUses() {
+void Engine::State::FindWriters() {
   for (int i = 0; i < static_cast<int>(plan.prologue.size()); ++i) {
-    for (const auto* tensors : {&plan.prologue[i].inputs, &plan.prologue[i].outputs}) {
-      for (int tensor : *tensors) {
-        if (Derived* used = FindDerived(tensor)) used->last_prologue_step = i;
-      }
-    }
-  }
-  for (int i = 0; i < static_cast<int>(plan.steps.size()); ++i) {
-    for (int tensor : plan.steps[i].inputs) {
-      if (Derived* used = FindDerived(tensor)) used->last_step = i;
-    }
+    for (int tensor : plan.prologue[i].outputs) derived[FindDerived(tensor)].writers.push_back(i);
   }
 }
 
@@ -172,50 +164,85 @@ void Engine::State::Watch() {
 
 // Packs the constants of these shapes' programs, step by step: the prologue runs only as far as the
 // next step needs, and what no program reads any more is discarded at once. So the memory needed
-// beyond what stays is that of a few derived buffers, not of all.
+// beyond what stays is that of a few derived buffers, not of all. What another shape has packed is
+// there already, and the prologue runs for the rest alone.
 void Engine::State::Pack(std::span<const std::shared_ptr<LoadedShape>> packing) {
-  if (!std::ranges::all_of(derived, &Derived::valid)) prologue_done = 0;
+  Schedule schedule = MakeSchedule(packing);
   for (int i = 0; i < static_cast<int>(plan.steps.size()); ++i) {
+    Derive(packing[0]->bound, i, schedule);
     const std::vector<int>& inputs = plan.steps[i].inputs;
-    for (int tensor : inputs) {
-      Derived* used = FindDerived(tensor);
-      if (used != nullptr) Derive(packing[0]->bound, used->last_prologue_step + 1);
-    }
     for (const auto& shape : packing) {
       shape->program->Pack(i);
       for (size_t k = 0; k < inputs.size(); ++k) {
-        const PlanTensor& tensor = plan.tensors[inputs[k]];
-        bool reads = tensor.storage == StorageKind::kDerived &&
-                     shape->program->Reads(i, static_cast<int>(k));
-        if (reads) shape->reads_derived[tensor.index] = true;
+        int index = FindDerived(inputs[k]);
+        bool reads = index >= 0 && shape->program->Reads(i, static_cast<int>(k));
+        if (reads) shape->reads_derived[index] = true;
       }
     }
-    DiscardUnread(i);
+    DiscardUnread(i, schedule);
   }
   device.Finish();  // calls come on streams of their own
 }
 
-// Runs the steps of the prologue before position `end` that are not done.
-void Engine::State::Derive(const BoundPlan& bound, int end) {
-  if (end <= prologue_done) return;
-  auto steps = std::span(plan.prologue).subspan(prologue_done, end - prologue_done);
-  std::unique_ptr<Program> program = device.Load(bound, steps);
-  for (size_t i = 0; i < steps.size(); ++i) program->Pack(static_cast<int>(i));
-  DeviceBuffer ws(device, program->ws_bytes());
-  program->Run({.ws = ws.data(), .stream = device.stream()});
-  device.Finish();  // before the program and its workspace go
-  for (const Step& step : steps) {
-    for (int tensor : step.outputs) FindDerived(tensor)->valid = true;
+Engine::State::Schedule Engine::State::MakeSchedule(
+    std::span<const std::shared_ptr<LoadedShape>> packing) {
+  Schedule schedule{.due = std::vector<int>(plan.prologue.size(), Schedule::kNever),
+                    .last_use = std::vector<int>(derived.size(), Schedule::kUnused)};
+  for (int i = 0; i < static_cast<int>(plan.steps.size()); ++i) {
+    const std::vector<int>& inputs = plan.steps[i].inputs;
+    for (size_t k = 0; k < inputs.size(); ++k) {
+      int index = FindDerived(inputs[k]);
+      bool needed =
+          index >= 0 && std::ranges::any_of(packing, [&](const auto& shape) {
+            return !shape->program->IsPacked(i) || shape->program->Reads(i, static_cast<int>(k));
+          });
+      if (needed) Require(index, i, schedule);
+    }
   }
-  prologue_done = end;
+  return schedule;
 }
 
-// Discards what no step after `step`, nor the rest of the prologue, nor any program in place reads.
-void Engine::State::DiscardUnread(int step) {
+// The content of a derived buffer is needed in `step`: what makes it is due by then.
+void Engine::State::Require(int index, int step, Schedule& schedule) {
+  schedule.last_use[index] = std::max(schedule.last_use[index], step);
+  if (derived[index].valid) return;
+  for (int writer : derived[index].writers) {
+    if (schedule.due[writer] != Schedule::kNever) continue;
+    schedule.due[writer] = step;
+    for (int tensor : plan.prologue[writer].inputs) {
+      if (int input = FindDerived(tensor); input >= 0) Require(input, step, schedule);
+    }
+  }
+}
+
+// Runs the steps of the prologue that are due before `step`.
+void Engine::State::Derive(const BoundPlan& bound, int step, const Schedule& schedule) {
+  BoundPlan apart = bound;  // its packed copies serve once
+  apart.copies = nullptr;
+  auto is_due = [&](int due) { return due == step; };
+  for (auto begin = schedule.due.begin();;) {
+    begin = std::find_if(begin, schedule.due.end(), is_due);
+    if (begin == schedule.due.end()) return;
+    auto end = std::find_if_not(begin, schedule.due.end(), is_due);
+    auto steps = std::span(plan.prologue).subspan(begin - schedule.due.begin(), end - begin);
+    std::unique_ptr<Program> program = device.Load(apart, steps);
+    for (size_t i = 0; i < steps.size(); ++i) program->Pack(static_cast<int>(i));
+    DeviceBuffer ws(device, program->ws_bytes());
+    program->Run({.ws = ws.data(), .stream = device.stream()});
+    device.Finish();  // before the program and its workspace go
+    for (const Step& made : steps) {
+      for (int tensor : made.outputs) derived[FindDerived(tensor)].valid = true;
+    }
+    begin = end;
+  }
+}
+
+// Discards what no step after `step`, with the prologue before it, nor any program in place reads.
+void Engine::State::DiscardUnread(int step, const Schedule& schedule) {
   for (size_t i = 0; i < derived.size(); ++i) {
     Derived& buffer = derived[i];
     bool needed =
-        !buffer.valid || buffer.last_step > step || buffer.last_prologue_step >= prologue_done ||
+        !buffer.valid || schedule.last_use[i] > step ||
         std::ranges::any_of(shapes, [&](const auto& shape) { return shape->reads_derived[i]; });
     if (needed) continue;
     if (buffer.buffer.bytes() > 0) device.Discard(buffer.buffer.data(), buffer.buffer.bytes());
@@ -233,6 +260,7 @@ std::shared_ptr<const LoadedShape> Engine::State::GetShape(const SymbolValues& s
   auto shape = std::make_shared<LoadedShape>();
   shape->generation = generation;
   shape->bound = BindPlan(plan, symbols, addresses);
+  shape->bound.copies = copies.get();
   for (const PlanPort& port : plan.inputs) shape->inputs.push_back(BindPort(port, symbols));
   for (const PlanPort& port : plan.outputs) shape->outputs.push_back(BindPort(port, symbols));
   shape->program = device.Load(shape->bound, plan.steps);
@@ -262,6 +290,7 @@ void Engine::State::Refit() {
   // Taken before the weights are read: a write from now on is seen as a change by the next check.
   Watch();
   for (Derived& buffer : derived) buffer.valid = false;
+  if (copies != nullptr) copies->Expire();
   if (moved) {
     DropPrograms();
     if (plan.symbols.empty()) GetShape({});

@@ -4,6 +4,7 @@
 // alone.
 #pragma once
 
+#include <climits>
 #include <list>
 #include <map>
 #include <memory>
@@ -23,13 +24,22 @@ struct Engine::State {
   State(const Plan& plan, Device& device);
 
   void LoadConstants();
-  void FindUses();
+  void FindWriters();
   void Watch();
   std::shared_ptr<const LoadedShape> GetShape(const SymbolValues& symbols);
   void Refit();
   void Pack(std::span<const std::shared_ptr<LoadedShape>> packing);
-  void Derive(const BoundPlan& bound, int end);
-  void DiscardUnread(int step);
+  // When, in one Pack, the steps of the prologue run and the derived buffers are read for the last
+  // time: before and in which of Plan::steps.
+  struct Schedule {
+    std::vector<int> due;       // one per Plan::prologue; kNever when its results are not needed
+    std::vector<int> last_use;  // one per Plan::derived; kUnused: in none
+    static constexpr int kNever = INT_MAX, kUnused = -1;
+  };
+  Schedule MakeSchedule(std::span<const std::shared_ptr<LoadedShape>> packing);
+  void Require(int index, int step, Schedule& schedule);
+  void Derive(const BoundPlan& bound, int step, const Schedule& schedule);
+  void DiscardUnread(int step, const Schedule& schedule);
   void DropPrograms();
 
   const Plan& plan;
@@ -45,13 +55,13 @@ struct Engine::State {
 
   struct Derived {
     DeviceBuffer buffer;
-    bool valid = false;           // whether it holds what the prologue makes
-    int last_step = -1;           // the last of Plan::steps that reads it
-    int last_prologue_step = -1;  // the last of Plan::prologue that reads or writes it
+    bool valid = false;        // whether it holds what the prologue makes
+    std::vector<int> writers;  // steps of the prologue
   };
   std::vector<Derived> derived;  // one per Plan::derived
-  int prologue_done = 0;         // steps of the prologue whose results are there, or were
-  Derived* FindDerived(int tensor);
+  int FindDerived(int tensor) const;
+
+  std::unique_ptr<PackedCopies> copies;
 
   std::list<std::shared_ptr<LoadedShape>> shapes;  // the last used first
   int64_t generation = 0;                          // counts the times that programs were dropped

@@ -18,7 +18,11 @@ SiteReader::SiteReader(const BoundPlan& bound, std::span<const Step> steps) : bo
 }
 
 StepSite SiteReader::Read(const Step& step) {
-  StepSite site{.step = &step, .body = GetBody(step.body), .inputs = {}, .outputs = {}};
+  StepSite site{.step = &step,
+                .body = GetBody(step.body),
+                .inputs = {},
+                .outputs = {},
+                .copies = bound_.copies};
   for (int input : step.inputs) {
     const PlanTensor& tensor = bound_.plan->tensors[input];
     site.inputs.push_back(bound_.tensors[input]);

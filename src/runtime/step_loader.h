@@ -24,6 +24,7 @@ struct StepSite {
   Graph body;  // inputs and outputs match the step's in number; empty for a copy
   std::vector<TensorRef> inputs;
   std::vector<TensorRef> outputs;
+  PackedCopies* copies = nullptr;  // shared with the steps of other programs; null: with none
 };
 
 class SiteReader {

@@ -216,7 +216,7 @@ def test_a_transformer_of_any_length_ahead_of_time(make):
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_outputs_that_are_views(compilations, dynamic):
+def test_views_of_arguments(compilations, dynamic):
     """AOTAutograd makes them again from the strides and the offset of what the backend returns."""
 
     def model(x):

@@ -17,14 +17,51 @@
 
 namespace stator {
 
+// The packed copies of an engine, by the constant's address.
+class ReferenceCopies final : public PackedCopies {
+ public:
+  struct Copy {
+    HostTensor tensor;
+    int64_t content = 0;  // of the constants when it was made; 0: not yet
+  };
+
+  std::shared_ptr<Copy> Get(const TensorRef& constant) {
+    std::weak_ptr<Copy>& entry = copies_[{constant.data, constant.dims}];
+    if (auto copy = entry.lock()) return copy;
+    auto copy =
+        std::make_shared<Copy>(Copy{.tensor = MakeHostTensor(constant.dtype, constant.dims)});
+    entry = copy;
+    return copy;
+  }
+
+  int64_t content() const { return content_; }
+  void Expire() override { ++content_; }
+  int64_t bytes() const override {
+    int64_t bytes = 0;
+    for (const auto& [constant, entry] : copies_) {
+      if (auto copy = entry.lock()) bytes += static_cast<int64_t>(copy->tensor.storage.size());
+    }
+    return bytes;
+  }
+
+ private:
+  std::map<std::pair<const std::byte*, std::vector<int64_t>>, std::weak_ptr<Copy>> copies_;
+  int64_t content_ = 1;
+};
+
 class ReferenceProgram final : public Program {
  public:
-  // `fails`: whether making packed copies fails, now and later.
+  // `fails`: whether making packed copies fails, now and later. `num_packed` counts those made.
   ReferenceProgram(const BoundPlan& bound, std::span<const Step> steps, bool packs,
-                   const bool& fails)
-      : bound_(bound), steps_(steps), packs_(packs), fails_(fails) {
+                   const bool& fails, std::atomic<int>& num_packed)
+      : bound_(bound), steps_(steps), fails_(fails), num_packed_(num_packed) {
     for (const Step& step : steps) {
       bodies_.push_back(step.body.empty() ? Graph{} : ParseGraph(step.body));
+      if (!packs || bound.copies == nullptr) continue;
+      for (int input : step.inputs) {
+        const TensorRef& constant = bound.tensors[input];
+        if (constant.data != nullptr) packed_[input] = copies().Get(constant);
+      }
     }
   }
 
@@ -46,42 +83,32 @@ class ReferenceProgram final : public Program {
 
   void Pack(int step) override {
     if (fails_) Fail(ErrorKind::kDeviceError, "the device is told to fail");
-    if (!packs_) return;
     for (int input : steps_[step].inputs) {
-      const TensorRef& constant = bound_.tensors[input];
-      if (constant.data == nullptr || Derives(input)) continue;
-      HostTensor copy = MakeHostTensor(constant.dtype, constant.dims);
-      CopyTensor(constant, copy.ref);
-      packed_.insert_or_assign(input, std::move(copy));
+      auto it = packed_.find(input);
+      if (it == packed_.end() || it->second->content == copies().content()) continue;
+      CopyTensor(bound_.tensors[input], it->second->tensor.ref);
+      it->second->content = copies().content();
+      ++num_packed_;
     }
+  }
+
+  bool IsPacked(int step) const override {
+    return std::ranges::all_of(steps_[step].inputs, [&](int input) {
+      auto it = packed_.find(input);
+      return it == packed_.end() || it->second->content == copies().content();
+    });
   }
 
   bool Reads(int step, int input) const override {
     return !packed_.contains(steps_[step].inputs[input]);
   }
 
-  int64_t packed_bytes() const override {
-    int64_t bytes = 0;
-    for (const auto& [tensor, copy] : packed_) bytes += static_cast<int64_t>(copy.storage.size());
-    return bytes;
-  }
-
  private:
-  // Whether a step of this program writes the storage of `tensor`: it cannot be packed beforehand.
-  bool Derives(int tensor) const {
-    const PlanTensor& read = bound_.plan->tensors[tensor];
-    for (const Step& step : steps_) {
-      for (int output : step.outputs) {
-        const PlanTensor& written = bound_.plan->tensors[output];
-        if (written.storage == read.storage && written.index == read.index) return true;
-      }
-    }
-    return false;
-  }
+  ReferenceCopies& copies() const { return *static_cast<ReferenceCopies*>(bound_.copies); }
 
   TensorRef FindTensor(int tensor, const RunArgs& args) const {
     auto packed = packed_.find(tensor);
-    if (packed != packed_.end()) return packed->second.ref;
+    if (packed != packed_.end()) return packed->second->tensor.ref;
     TensorRef ref = bound_.tensors[tensor];
     const PlanTensor& placed = bound_.plan->tensors[tensor];
     std::byte* storage = nullptr;
@@ -97,17 +124,17 @@ class ReferenceProgram final : public Program {
 
   const BoundPlan& bound_;
   std::span<const Step> steps_;
-  bool packs_;
   const bool& fails_;
+  std::atomic<int>& num_packed_;
   std::vector<Graph> bodies_;
-  std::map<int, HostTensor> packed_;
+  std::map<int, std::shared_ptr<ReferenceCopies::Copy>> packed_;
 };
 
 class ReferenceDevice final : public Device {
  public:
   bool packs = false;
   std::atomic<int> num_loads = 0;  // of a plan's steps
-  std::atomic<int> num_copies = 0, num_allocations = 0;
+  std::atomic<int> num_copies = 0, num_allocations = 0, num_packed = 0;
   int64_t derived_bytes = 0, max_derived_bytes = 0;  // that a prologue made and are not discarded
   int64_t limit = INT64_MAX;                         // bytes above which Allocate fails
   bool fails = false;                                // whether Pack fails
@@ -120,7 +147,11 @@ class ReferenceDevice final : public Device {
     } else {
       CountDerived(bound, steps);
     }
-    return std::make_unique<ReferenceProgram>(bound, steps, packs, fails);
+    return std::make_unique<ReferenceProgram>(bound, steps, packs, fails, num_packed);
+  }
+
+  std::unique_ptr<PackedCopies> MakePackedCopies() override {
+    return std::make_unique<ReferenceCopies>();
   }
 
   std::byte* Allocate(int64_t bytes) override {

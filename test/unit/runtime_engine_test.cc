@@ -220,6 +220,33 @@ TEST_P(EngineTest, RunsOnManyThreadsWhileRefitting) {
   for (std::thread& thread : threads) thread.join();
 }
 
+// What one shape has packed serves all; a refit packs it once.
+TEST(Engine, SharesPackedCopiesBetweenShapes) {
+  Weights weights;
+  ReferenceDevice device;
+  device.packs = true;
+  std::shared_ptr<Engine> engine = Engine::Load(BindSample(weights), device);
+  Context context(engine);
+  std::vector<float> x(6 * 3, 1.0f);
+  auto call = [&](size_t rows) {
+    std::vector<float> part(x.begin(), x.begin() + rows * 3);
+    ExpectNear(Call(context, Input(part)), Expected(part, weights.w));
+  };
+  call(1);
+  int64_t bytes = engine->derived_bytes();
+  EXPECT_EQ(device.num_packed, 2);  // exp(w) and the literal
+  int64_t derived_bytes = device.max_derived_bytes = device.derived_bytes;
+  for (size_t rows = 2; rows <= 6; ++rows) call(rows);
+  EXPECT_EQ(device.num_packed, 2);
+  EXPECT_EQ(engine->derived_bytes(), bytes);
+  EXPECT_EQ(device.max_derived_bytes, derived_bytes);  // the prologue did not run again
+  weights.w[1] = -2.0f;
+  engine->Refit();
+  EXPECT_EQ(device.num_packed, 4);
+  for (size_t rows = 1; rows <= 6; ++rows) call(rows);
+  EXPECT_EQ(device.num_packed, 4);
+}
+
 TEST(Engine, DiscardsWhatIsOnlyPacked) {
   Weights weights;
   ReferenceDevice plain, packing;

@@ -114,10 +114,10 @@ class ConvMaker {
       memory::desc given = MakeDesc(operand.dtype, operand.dims, operand.strides);
       fusion.arguments.push_back({DNNL_ARG_BIAS, MakeInput(site_, fused_.operands[2], given)});
     }
-    memory::desc any_weights = MakeAnyDesc(DType::kFloat32, weights.get_dims());
-    fusion.make = [=, window = GetWindow(),
-                   transposed = transposed_](const dnnl::primitive_attr& attr) {
-      return MakePrimitive(transposed, window, x, any_weights, bias, out, attr);
+    fusion.weights = MakeAnyDesc(DType::kFloat32, weights.get_dims());
+    fusion.make = [=, window = GetWindow(), transposed = transposed_](
+                      const memory::desc& w, const dnnl::primitive_attr& attr) {
+      return MakePrimitive(transposed, window, x, w, bias, out, attr);
     };
     AddPostOps(site_, fused_, 0, PostOpDescs(), out, fusion);
     return FindFusedStep(site_, fused_, 0, std::move(fusion));

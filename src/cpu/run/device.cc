@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "base/error.h"
+#include "cpu/run/onednn.h"
 #include "cpu/run/step.h"
 #include "runtime/step_loader.h"
 
@@ -63,13 +64,9 @@ class CpuProgram final : public Program {
 
   void Pack(int step) override { steps_[step].prepared->Pack(); }
 
-  bool Reads(int step, int input) const override { return steps_[step].prepared->Reads(input); }
+  bool IsPacked(int step) const override { return steps_[step].prepared->IsPacked(); }
 
-  int64_t packed_bytes() const override {
-    int64_t bytes = 0;
-    for (const LoadedStep& loaded : steps_) bytes += loaded.prepared->packed_bytes();
-    return bytes;
-  }
+  bool Reads(int step, int input) const override { return steps_[step].prepared->Reads(input); }
 
  private:
   // Calls run(step, its arguments) in order. An error leaves with the origin of the step.
@@ -147,6 +144,10 @@ class Cpu final : public Device {
 
   std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) override {
     return LoadProgram(bound, steps);
+  }
+
+  std::unique_ptr<PackedCopies> MakePackedCopies() override {
+    return std::make_unique<OneDnnCopies>();
   }
 
   std::byte* Allocate(int64_t bytes) override {

@@ -55,7 +55,7 @@ class ExactStep final : public PreparedStep {
 
   int64_t ws_bytes() const override { return fused_->ws_bytes(); }
   void Pack() override { fused_->Pack(); }
-  int64_t packed_bytes() const override { return fused_->packed_bytes(); }
+  bool IsPacked() const override { return fused_->IsPacked(); }
   bool Reads(int input) const override {
     return fused_->Reads(input) ||
            std::count(epilogue_.inputs.begin(), epilogue_.inputs.end(), input);
@@ -90,7 +90,7 @@ class ExactStep final : public PreparedStep {
   // Constants that the fused step has packed are read from there, as further inputs: where they
   // lay they may be gone.
   std::unique_ptr<OneDnnStep> MakeOperation(std::vector<std::byte*>& inputs) const {
-    Fusion fusion{.make = fusion_.make, .arguments = fusion_.arguments};
+    Fusion fusion{.make = fusion_.make, .weights = fusion_.weights, .arguments = fusion_.arguments};
     for (Argument& argument : fusion.arguments) {
       std::optional<dnnl::memory> packed = fused_->FindPacked(argument.arg);
       if (!packed) continue;

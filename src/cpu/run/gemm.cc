@@ -234,8 +234,10 @@ class GemmMaker {
       fusion.arguments.push_back(
           {DNNL_ARG_BIAS, MakeInput(site_, fused_.post_ops[0].input, given)});
     }
-    fusion.make = [form = form_, a, b, bias, out](const dnnl::primitive_attr& attr) {
-      return MakePrimitive(form, a, b, bias, out, attr);
+    fusion.weights = b;
+    fusion.make = [form = form_, a, bias, out](const memory::desc& weights,
+                                               const dnnl::primitive_attr& attr) {
+      return MakePrimitive(form, a, weights, bias, out, attr);
     };
     size_t first = HasBias() ? 1 : 0;
     AddPostOps(site_, fused_, first, problem.post_ops, out, fusion);

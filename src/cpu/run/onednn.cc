@@ -58,6 +58,35 @@ bool Reorders(const dnnl::primitive_desc& desc, std::span<const Argument> argume
   });
 }
 
+std::shared_ptr<PackedCopy> MakePackedCopy(const Operand& constant, const memory::desc& wanted) {
+  DeviceBuffer buffer(CpuDevice(), static_cast<int64_t>(wanted.get_size()));
+  memory from(constant.given, OneDnnEngine(), const_cast<std::byte*>(constant.constant));
+  memory to(wanted, OneDnnEngine(), buffer.data());
+  dnnl::reorder reorder(from, to);
+  return std::make_shared<PackedCopy>(
+      PackedCopy{.reorder = reorder, .from = from, .to = to, .buffer = std::move(buffer)});
+}
+
+// `desc`, or one of the same implementation that reads its weights as a packed copy has them
+// already: an engine's memory does not grow with the number of shapes that it meets.
+dnnl::primitive_desc ShareWeights(const Fusion& fusion, const dnnl::primitive_attr& attr,
+                                  dnnl::primitive_desc desc) {
+  auto weights = std::ranges::find(fusion.arguments, DNNL_ARG_WEIGHTS, &Argument::arg);
+  if (weights == fusion.arguments.end() || weights->operand.constant == nullptr) return desc;
+  memory::desc wanted = desc.query_md(dnnl::query::exec_arg_md, DNNL_ARG_WEIGHTS);
+  std::vector<memory::desc> layouts = fusion.copies->FindLayouts(weights->operand);
+  bool at_hand = std::ranges::find(layouts, wanted) != layouts.end();
+  if (at_hand || IsSameLayout(weights->operand.given, wanted)) return desc;
+  for (const memory::desc& layout : layouts) {
+    try {
+      dnnl::primitive_desc shared = fusion.make(layout, attr);
+      if (std::string_view(shared.impl_info_str()) == desc.impl_info_str()) return shared;
+    } catch (const dnnl::error&) {  // it cannot read this layout
+    }
+  }
+  return desc;
+}
+
 }  // namespace
 
 const dnnl::engine& OneDnnEngine() {
@@ -107,6 +136,42 @@ Operand MakeOutput(memory::desc given) {
   return {.role = Operand::kOutput, .index = 0, .constant = nullptr, .given = std::move(given)};
 }
 
+// ---- OneDnnCopies
+std::shared_ptr<PackedCopy> OneDnnCopies::Get(const Operand& constant, const memory::desc& wanted) {
+  std::vector<std::weak_ptr<PackedCopy>>& copies = copies_[constant.constant];
+  std::erase_if(copies, [](const auto& copy) { return copy.expired(); });
+  for (const auto& weak : copies) {
+    std::shared_ptr<PackedCopy> copy = weak.lock();
+    if (copy && copy->from.get_desc() == constant.given && copy->to.get_desc() == wanted) {
+      return copy;
+    }
+  }
+  std::shared_ptr<PackedCopy> copy = MakePackedCopy(constant, wanted);
+  copies.push_back(copy);
+  return copy;
+}
+
+std::vector<memory::desc> OneDnnCopies::FindLayouts(const Operand& constant) const {
+  std::vector<memory::desc> layouts;
+  auto it = copies_.find(constant.constant);
+  if (it == copies_.end()) return layouts;
+  for (const auto& weak : it->second) {
+    std::shared_ptr<PackedCopy> copy = weak.lock();
+    if (copy && copy->from.get_desc() == constant.given) layouts.push_back(copy->to.get_desc());
+  }
+  return layouts;
+}
+
+int64_t OneDnnCopies::bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [constant, copies] : copies_) {
+    for (const auto& weak : copies) {
+      if (std::shared_ptr<PackedCopy> copy = weak.lock()) bytes += copy->buffer.bytes();
+    }
+  }
+  return bytes;
+}
+
 // ---- OneDnnStep
 struct OneDnnStep::Frame {
   struct CallArgs {
@@ -137,12 +202,13 @@ std::unique_ptr<OneDnnStep> OneDnnStep::Find(const Fusion& fusion) {
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   attr.set_post_ops(fusion.post_ops);
   try {
-    dnnl::primitive_desc desc = fusion.make(attr);
+    dnnl::primitive_desc desc = fusion.make(fusion.weights, attr);
     bool is_plain_loop =
         std::string_view(desc.impl_info_str()).find("ref") != std::string_view::npos;
     if (is_plain_loop || (fusion.must_reorder && !Reorders(desc, fusion.arguments))) {
       return nullptr;
     }
+    if (fusion.copies != nullptr) desc = ShareWeights(fusion, attr, std::move(desc));
     return std::unique_ptr<OneDnnStep>(new OneDnnStep(desc, fusion));
   } catch (const dnnl::error& error) {
     bool absent = error.status == dnnl_unimplemented || error.status == dnnl_invalid_arguments;
@@ -151,7 +217,8 @@ std::unique_ptr<OneDnnStep> OneDnnStep::Find(const Fusion& fusion) {
   }
 }
 
-OneDnnStep::OneDnnStep(const dnnl::primitive_desc& desc, const Fusion& fusion) {
+OneDnnStep::OneDnnStep(const dnnl::primitive_desc& desc, const Fusion& fusion)
+    : copies_(fusion.copies) {
   call_.primitive = dnnl::primitive(desc);
   for (const auto* arguments : {&fusion.arguments, &fusion.post_op_arguments}) {
     for (const Argument& argument : *arguments) {
@@ -171,7 +238,7 @@ OneDnnStep::~OneDnnStep() { delete spare_.load(); }
 std::optional<memory> OneDnnStep::FindPacked(int arg) const {
   for (const Binding& binding : call_.bindings) {
     if (binding.arg == arg && binding.source == Source::kPacked) {
-      return packed_[binding.position].to;
+      return packed_[binding.position]->to;
     }
   }
   return std::nullopt;
@@ -196,7 +263,8 @@ void OneDnnStep::Bind(const Argument& argument, const memory::desc& wanted) {
     return;
   }
   if (operand.constant != nullptr) {
-    packed_.push_back(MakePacked(operand, wanted));
+    packed_.push_back(copies_ != nullptr ? copies_->Get(operand, wanted)
+                                         : MakePackedCopy(operand, wanted));
     binding.source = Source::kPacked;
     binding.position = static_cast<int64_t>(packed_.size()) - 1;
   } else {
@@ -218,20 +286,23 @@ OneDnnStep::Call OneDnnStep::MakeReorder(Binding from, Binding to) {
   return {.primitive = dnnl::reorder(desc), .bindings = {std::move(from), std::move(to)}};
 }
 
-OneDnnStep::Packed OneDnnStep::MakePacked(const Operand& operand, const memory::desc& wanted) {
-  DeviceBuffer buffer(CpuDevice(), static_cast<int64_t>(wanted.get_size()));
-  memory from(operand.given, OneDnnEngine(), const_cast<std::byte*>(operand.constant));
-  memory to(wanted, OneDnnEngine(), buffer.data());
-  dnnl::reorder reorder(from, to);
-  return {.reorder = reorder, .from = from, .to = to, .buffer = std::move(buffer)};
+bool OneDnnStep::IsFresh(const PackedCopy& copy) const {
+  return copies_ != nullptr && copy.content == copies_->content();
+}
+
+bool OneDnnStep::IsPacked() const {
+  return std::ranges::all_of(packed_, [&](const auto& copy) { return IsFresh(*copy); });
 }
 
 void OneDnnStep::Pack() {
-  if (packed_.empty()) return;
   try {
     dnnl::stream stream(OneDnnEngine());
-    for (Packed& packed : packed_) packed.reorder.execute(stream, packed.from, packed.to);
-    stream.wait();
+    for (const std::shared_ptr<PackedCopy>& copy : packed_) {
+      if (IsFresh(*copy)) continue;
+      copy->reorder.execute(stream, copy->from, copy->to);
+      stream.wait();
+      if (copies_ != nullptr) copy->content = copies_->content();
+    }
   } catch (const dnnl::error& error) {
     FailOneDnn(error, "packing a constant");
   }
@@ -246,12 +317,6 @@ bool OneDnnStep::Reads(int input) const {
   return reads(call_) || std::any_of(before_.begin(), before_.end(), reads);
 }
 
-int64_t OneDnnStep::packed_bytes() const {
-  int64_t bytes = 0;
-  for (const Packed& packed : packed_) bytes += packed.to.get_desc().get_size();
-  return bytes;
-}
-
 std::unique_ptr<OneDnnStep::Frame> OneDnnStep::TakeFrame() const {
   std::unique_ptr<Frame> frame(spare_.exchange(nullptr, std::memory_order_acquire));
   return frame ? std::move(frame) : std::make_unique<Frame>(*this);
@@ -263,7 +328,7 @@ std::byte* OneDnnStep::Resolve(const Binding& binding, const StepArgs& args) con
     case Source::kOutput: return args.outputs[binding.position];
     case Source::kWs: return args.ws + binding.position;
     case Source::kPacked:
-      return static_cast<std::byte*>(packed_[binding.position].to.get_data_handle());
+      return static_cast<std::byte*>(packed_[binding.position]->to.get_data_handle());
   }
   __builtin_unreachable();
 }

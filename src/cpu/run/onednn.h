@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -55,23 +56,52 @@ struct Argument {
   Operand operand;
 };
 
+// A constant in a primitive's own layout.
+struct PackedCopy {
+  dnnl::reorder reorder;
+  dnnl::memory from, to;
+  DeviceBuffer buffer;  // under `to`
+  int64_t content = 0;  // OneDnnCopies::content() when it was made; 0: not yet
+};
+
+// The packed copies of an engine: one for each constant and layout, for as long as a step holds it.
+class OneDnnCopies final : public PackedCopies {
+ public:
+  std::shared_ptr<PackedCopy> Get(const Operand& constant, const dnnl::memory::desc& wanted);
+  // The layouts in which there are copies of the constant.
+  std::vector<dnnl::memory::desc> FindLayouts(const Operand& constant) const;
+  // Counts the times that the constants have changed, from 1.
+  int64_t content() const { return content_; }
+
+  void Expire() override { ++content_; }
+  int64_t bytes() const override;
+
+ private:
+  std::map<const std::byte*, std::vector<std::weak_ptr<PackedCopy>>> copies_;  // by the constant
+  int64_t content_ = 1;
+};
+
 // A primitive as a step runs it: an operation, then post-ops on its output.
 struct Fusion {
-  // Creates the descriptor for the operation and the post-ops in the attribute.
-  std::function<dnnl::primitive_desc(const dnnl::primitive_attr&)> make;
+  // Creates the descriptor for the operation, with weights that lie like this, and the post-ops in
+  // the attribute.
+  std::function<dnnl::primitive_desc(const dnnl::memory::desc&, const dnnl::primitive_attr&)> make;
+  dnnl::memory::desc weights;       // what `make` is given unless a packed copy is at hand
   std::vector<Argument> arguments;  // of the operation
   dnnl::post_ops post_ops;
   std::vector<Argument> post_op_arguments;
   // Counts as having no implementation unless it sees an argument that changes from call to call
   // otherwise than it lies.
   bool must_reorder = false;
+  OneDnnCopies* copies = nullptr;  // null: the step shares its packed copies with none
 };
 
 // One primitive, with the reorders that its operands need before and after it.
 class OneDnnStep final : public PreparedStep {
  public:
   // Null when oneDNN has no optimised implementation. Raises DeviceError or OutOfMemory for other
-  // failures.
+  // failures. Weights of which there is a packed copy are read from it, be it in another layout
+  // than the implementation would choose, if it can.
   static std::unique_ptr<OneDnnStep> Find(const Fusion& fusion);
   ~OneDnnStep() override;
 
@@ -81,8 +111,8 @@ class OneDnnStep final : public PreparedStep {
   void Run(const StepArgs& args) const override;
   int64_t ws_bytes() const override { return ws_bytes_; }
   void Pack() override;
+  bool IsPacked() const override;
   bool Reads(int input) const override;
-  int64_t packed_bytes() const override;
 
  private:
   enum class Source { kInput, kOutput, kWs, kPacked };
@@ -96,12 +126,6 @@ class OneDnnStep final : public PreparedStep {
     dnnl::primitive primitive;
     std::vector<Binding> bindings;
   };
-  // A constant in the primitive's own layout.
-  struct Packed {
-    dnnl::reorder reorder;
-    dnnl::memory from, to;
-    DeviceBuffer buffer;  // under `to`
-  };
   // oneDNN's handles for one Run; kept for the next one.
   struct Frame;
 
@@ -109,13 +133,14 @@ class OneDnnStep final : public PreparedStep {
   void Bind(const Argument& argument, const dnnl::memory::desc& wanted);
   int64_t AddWs(int64_t bytes);
   static Call MakeReorder(Binding from, Binding to);
-  static Packed MakePacked(const Operand& operand, const dnnl::memory::desc& wanted);
+  bool IsFresh(const PackedCopy& copy) const;
   std::unique_ptr<Frame> TakeFrame() const;
   std::byte* Resolve(const Binding& binding, const StepArgs& args) const;
 
   std::vector<Call> before_, after_;
   Call call_;
-  std::vector<Packed> packed_;
+  std::vector<std::shared_ptr<PackedCopy>> packed_;
+  OneDnnCopies* copies_ = nullptr;  // where they come from; null: they are this step's own
   int64_t ws_bytes_ = 0;
   mutable std::atomic<Frame*> spare_ = nullptr;
 };

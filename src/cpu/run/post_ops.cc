@@ -193,6 +193,7 @@ void AddPostOps(const StepSite& site, const FusedBody& fused, size_t first,
 
 std::unique_ptr<PreparedStep> FindFusedStep(const StepSite& site, const FusedBody& fused,
                                             size_t first, Fusion fusion) {
+  fusion.copies = static_cast<OneDnnCopies*>(site.copies);
   std::unique_ptr<OneDnnStep> step = OneDnnStep::Find(fusion);
   bool is_exact = std::all_of(fused.post_ops.begin(), fused.post_ops.end(),
                               [](const PostOp& post_op) { return post_op.is_exact; });

@@ -41,10 +41,10 @@ class SplitStep final : public PreparedStep {
     first_->Pack();
     rest_->Pack();
   }
+  bool IsPacked() const override { return first_->IsPacked() && rest_->IsPacked(); }
   bool Reads(int input) const override {
     return Reads(*first_, first_part_, input) || Reads(*rest_, rest_part_, input);
   }
-  int64_t packed_bytes() const override { return first_->packed_bytes() + rest_->packed_bytes(); }
 
  private:
   static bool Reads(const PreparedStep& step, const BodyPart& part, int input) {
@@ -100,13 +100,15 @@ std::unique_ptr<PreparedStep> FindSplit(
   StepSite first_site{.step = site.step,
                       .body = first.body,
                       .inputs = PickInputs<TensorRef>(first, site.inputs, between),
-                      .outputs = {between}};
+                      .outputs = {between},
+                      .copies = site.copies};
   std::unique_ptr<PreparedStep> first_step = find(first_site);
   if (!first_step) return nullptr;
   StepSite rest_site{.step = site.step,
                      .body = rest.body,
                      .inputs = PickInputs<TensorRef>(rest, site.inputs, between),
-                     .outputs = site.outputs};
+                     .outputs = site.outputs,
+                     .copies = site.copies};
   return std::make_unique<SplitStep>(std::move(first_step), PreparePointwise(rest_site),
                                      std::move(first), std::move(rest), site.inputs.size(),
                                      between);

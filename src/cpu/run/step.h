@@ -35,10 +35,10 @@ class PreparedStep {
   // Makes packed copies from the constants' content: before the first Run, and again when the
   // content has changed (the pointers stay). Called with no Run in flight.
   virtual void Pack() {}
+  // Whether Pack would do nothing.
+  virtual bool IsPacked() const { return true; }
   // Whether Run reads the constant `input` where it lies; false when a packed copy stands for it.
   virtual bool Reads(int /*input*/) const { return true; }
-  // Bytes of packed copies held.
-  virtual int64_t packed_bytes() const { return 0; }
 };
 
 // Every Prepare function raises Unsupported, naming the op, for a body that neither it nor the
