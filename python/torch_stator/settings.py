@@ -273,7 +273,7 @@ class CompilationSettings:
         ]
 
     def decompositions(self) -> dict[Any, Callable[..., Any]]:
-        """The decompositions that tracing applies."""
+        """The decompositions that tracing applies: torch's, of what engines have no op for."""
         if self.enable_experimental_decompositions:
             return core_aten_decompositions()
         return usual_decompositions()

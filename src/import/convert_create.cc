@@ -93,6 +93,8 @@ constexpr Converter kRows[] = {
     {"aten.zeros_like.default", ConvertFullLike, "0"},
     {"aten.ones_like.default", ConvertFullLike, "1"},
     {"aten.empty_like.default", ConvertFullLike, "0"},
+    {"aten.empty_strided.default", ConvertFull, "0"},
+    {"aten.new_empty_strided.default", ConvertFull, "0"},
     {"aten.scalar_tensor.default", ConvertScalarTensor},
     {"aten.arange.default", ConvertArange},
     {"aten.arange.start", ConvertArange},
@@ -107,6 +109,16 @@ constexpr Converter kRows[] = {
     {"aten.randint.low", nullptr, kRandom},
     {"aten.randperm.default", nullptr, kRandom},
     {"aten.bernoulli.p", nullptr, kRandom},
+    {"aten.bernoulli.default", nullptr, kRandom},
+    {"aten.randint.default", nullptr, kRandom},
+    {"aten.randint_like.default", nullptr, kRandom},
+    {"aten.multinomial.default", nullptr, kRandom},
+    {"aten.normal_functional.default", nullptr, kRandom},
+    {"aten.normal.Tensor_float", nullptr, kRandom},
+    {"aten.normal.Tensor_Tensor", nullptr, kRandom},
+    {"aten.exponential.default", nullptr, kRandom},
+    {"aten.uniform.default", nullptr, kRandom},
+    {"aten.rrelu_with_noise_functional.default", nullptr, kRandom},
 };
 
 }  // namespace

@@ -34,6 +34,15 @@ Values ConvertIndexSelect(Conversion& c, std::string_view) {
   return {c.Add("index_select", {self, index}, {{"dim", Dim(dim)}})};
 }
 
+bool BroadcastsTo(const Dims& from, const Dims& to) {
+  if (from.size() > to.size()) return false;
+  size_t skipped = to.size() - from.size();
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (from[i] != Dim(1) && from[i] != to[skipped + i]) return false;
+  }
+  return true;
+}
+
 // Advanced indexing; `indices` holds one index or none per leading dim.
 Values ConvertIndex(Conversion& c, std::string_view) {
   Values inputs = {c.Tensor("self")};
@@ -45,21 +54,14 @@ Values ConvertIndex(Conversion& c, std::string_view) {
   return {inputs.size() == 1 ? inputs[0] : c.Add("index", std::move(inputs))};
 }
 
-// An index that may be negative, as one that is not.
-ValueId WrapIndices(Conversion& c, ValueId index, const Dim& size) {
-  DType dtype = c.type(index).dtype;
-  Scalar scalar = {.kind = Scalar::Kind::kInt, .number = 0, .size = size};
-  ValueId wrapped = c.Add("add", {index, c.Literal(dtype, scalar)});
-  return c.Add("where", {c.Add("lt", {index, c.Literal(dtype, 0)}), wrapped, index});
-}
-
-// self with the slices of `dim` at index[N] replaced by those of `source`, which broadcasts.
-ValueId WriteSlices(Conversion& c, ValueId self, int dim, ValueId index, ValueId source) {
-  Dims dims = c.type(self).dims;
-  Dims column(dims.size(), Dim(1));
-  column.at(dim) = dims.at(dim) = c.type(index).dims.at(0);
-  index = c.Expand(c.Reshape(index, column), dims);
-  return c.Add("scatter", {self, index, c.Expand(source, dims)}, {{"dim", Dim(dim)}});
+// self with the slices of `dim` at index[N] replaced by those of `source`, or (accumulate) with
+// those added; `source` broadcasts.
+ValueId PutSlices(Conversion& c, ValueId self, int dim, ValueId index, ValueId source,
+                  bool accumulate = false) {
+  Values inputs = {self, c.Cast(source, c.type(self).dtype)};
+  inputs.resize(inputs.size() + dim);  // the dims before have no index
+  inputs.push_back(index);
+  return c.Add("index_put", std::move(inputs), {{"accumulate", accumulate}});
 }
 
 // self[mask] = value, for a mask over the leading dims and one value.
@@ -71,56 +73,98 @@ ValueId WriteMasked(Conversion& c, ValueId self, ValueId mask, ValueId value) {
   return c.Add("where", {c.Reshape(mask, dims), c.Reshape(value, {}), self});
 }
 
-// self[index] = values along one dim, or by a mask.
+// self[indices] = values, or += values, or a mask in place of the indices.
 Values ConvertIndexPut(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self"), values = c.Cast(c.Tensor("values"), c.type(self).dtype);
-  c.Require(!c.Bool("accumulate", false), "index_put that accumulates");
+  bool accumulate = c.Bool("accumulate", false);
   Values indices = c.Tensors("indices");
-  auto is_index = [](ValueId id) { return id.valid(); };
-  c.Require(std::count_if(indices.begin(), indices.end(), is_index) == 1,
-            "index_put with several indices");
-  int dim =
-      static_cast<int>(std::find_if(indices.begin(), indices.end(), is_index) - indices.begin());
-  ValueId index = indices[dim];
-  if (dim == 0 && c.type(index).dtype == DType::kBool) {
-    return {WriteMasked(c, self, index, values)};
+  while (!indices.empty() && !indices.back().valid()) indices.pop_back();
+  c.Require(!indices.empty(), "index_put without an index");
+  if (indices.size() == 1 && c.type(indices[0]).dtype == DType::kBool && !accumulate) {
+    return {WriteMasked(c, self, indices[0], values)};
   }
-  RequireIndexDType(c, index);
-  c.Require(c.type(index).rank() == 1, "index_put by an index that is not 1-d");
-  index = WrapIndices(c, index, c.type(self).dims.at(dim));
-  return {WriteSlices(c, self, dim, index, values)};
+  Values inputs = {self, values};
+  for (ValueId index : indices) {
+    if (index.valid()) RequireIndexDType(c, index);
+    inputs.push_back(index);
+  }
+  return {c.Add("index_put", std::move(inputs), {{"accumulate", accumulate}})};
 }
 
-// index_fill: the slices at index[N] become one value.
-Values ConvertIndexFill(Conversion& c, std::string_view) {
+// index_fill, index_copy, index_add: the slices at index[N] become a value or those of `source`, or
+// alpha * source is added to them.
+Values ConvertPutSlices(Conversion& c, std::string_view op) {
   ValueId self = c.Tensor("self"), index = c.Tensor("index");
-  c.Require(c.type(self).rank() > 0 && c.type(index).rank() == 1, "index_fill of a number");
+  c.Require(c.type(self).rank() > 0 && c.type(index).rank() <= 1, "slices of a number");
+  if (c.type(index).rank() == 0) index = c.Reshape(index, {Dim(1)});
   int dim = c.DimIndex("dim", c.type(self).rank());
   DType dtype = c.type(self).dtype;
-  ValueId value = c.IsTensor("value") ? c.Cast(c.Tensor("value"), dtype)
-                                      : c.Literal(dtype, c.GetScalar("value"));
-  index = WrapIndices(c, index, c.type(self).dims.at(dim));
-  return {WriteSlices(c, self, dim, index, value)};
+  if (op == "fill") {
+    ValueId value = c.IsTensor("value") ? c.Cast(c.Tensor("value"), dtype)
+                                        : c.Literal(dtype, c.GetScalar("value"));
+    return {PutSlices(c, self, dim, index, value)};
+  }
+  ValueId source = c.Tensor("source");
+  c.Require(c.type(source).rank() == c.type(self).rank(), "slices of a number");
+  if (op == "copy") return {PutSlices(c, self, dim, index, source)};
+  Scalar alpha = c.GetScalar("alpha", 1);
+  if (!alpha.is_static() || alpha.value() != 1) {
+    c.Require(IsFloat(dtype) || alpha.kind != Scalar::Kind::kFloat, "a fraction of integers");
+    source = c.Add("mul", {source, c.Literal(dtype, alpha)});
+  }
+  return {PutSlices(c, self, dim, index, source, true)};
 }
 
-Values ConvertIndexCopy(Conversion& c, std::string_view) {
+// take and put: positions in the flattened tensor.
+Values ConvertTake(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), index = c.Tensor("index");
+  RequireIndexDType(c, index);
+  return {c.Add("index", {c.Reshape(self, {c.type(self).num_elements()}), index})};
+}
+
+Values ConvertPut(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self"), index = c.Tensor("index"), source = c.Tensor("source");
-  c.Require(c.type(self).rank() > 0 && c.type(index).rank() == 1 &&
-                c.type(source).rank() == c.type(self).rank(),
-            "index_copy of numbers");
-  int dim = c.DimIndex("dim", c.type(self).rank());
-  return {WriteSlices(c, self, dim, index, source)};
+  RequireIndexDType(c, index);
+  const Dims dims = c.type(self).dims;
+  ValueId flat = c.Reshape(self, {c.type(self).num_elements()});
+  source = c.Reshape(source, c.type(index).dims);
+  return {c.Reshape(PutSlices(c, flat, 0, index, source, c.Bool("accumulate", false)), dims)};
 }
 
-// scatter.src and scatter.value.
-Values ConvertScatter(Conversion& c, std::string_view) {
+// self with its elements under the mask replaced by the first ones of `source`, in order: their
+// place there is the number of mask elements before.
+Values ConvertMaskedScatter(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), mask = c.Tensor("mask"), source = c.Tensor("source");
+  const Dims dims = c.type(self).dims;
+  Dim count = c.type(self).num_elements(), num_source = c.type(source).num_elements();
+  c.Require(c.type(mask).dtype == DType::kBool && num_source.is_static() && num_source != Dim(0),
+            "masked_scatter from a tensor of symbolic size, or without elements");
+  c.Require(BroadcastsTo(c.type(mask).dims, dims), "masked_scatter that makes its input larger");
+  mask = c.Reshape(c.Expand(mask, dims), {count});
+  ValueId zero = c.Literal(DType::kInt64, 0);
+  ValueId seen = c.Add("cumsum", {c.Cast(mask, DType::kInt64)}, {{"dim", Dim(0)}});
+  ValueId place = c.Add("where", {mask, c.Add("sub", {seen, c.Literal(DType::kInt64, 1)}), zero});
+  ValueId flat = c.Reshape(source, {num_source});
+  ValueId taken = c.Add("index_select", {flat, place}, {{"dim", Dim(0)}});
+  ValueId result = c.Add("where", {mask, taken, c.Reshape(self, {count})});
+  return {c.Reshape(result, dims)};
+}
+
+// scatter, scatter_add, scatter_reduce: `reduce` names how elements join, or is "argument".
+Values ConvertScatter(Conversion& c, std::string_view reduce) {
   ValueId self = c.Tensor("self"), index = c.Tensor("index");
   c.Require(c.type(self).rank() > 0 && c.type(index).rank() > 0, "scatter into a number");
   int dim = c.DimIndex("dim", c.type(self).rank());
   ValueId source = c.Has("src")
                        ? c.Tensor("src")
                        : c.Full(c.type(index).dims, c.type(self).dtype, c.GetScalar("value"));
-  return {c.Add("scatter", {self, index, source}, {{"dim", Dim(dim)}})};
+  Attrs attrs = {{"dim", Dim(dim)}};
+  std::string name = reduce == "argument" ? c.String("reduce", "") : std::string(reduce);
+  if (name == "add") name = "sum";
+  if (name == "multiply") name = "prod";
+  if (!name.empty()) attrs.Set("reduce", name);
+  if (!c.Bool("include_self", true)) attrs.Set("include_self", false);
+  return {c.Add("scatter", {self, index, source}, std::move(attrs))};
 }
 
 // ---- a slice replaced
@@ -150,7 +194,7 @@ Values ConvertSliceScatter(Conversion& c, std::string_view) {
                          {"start", static_cast<double>(first)},
                          {"step", static_cast<double>(step)},
                          {"size", length}});
-  return {WriteSlices(c, self, dim, index, c.Cast(source, c.type(self).dtype))};
+  return {PutSlices(c, self, dim, index, source)};
 }
 
 Values ConvertSelectScatter(Conversion& c, std::string_view) {
@@ -279,7 +323,18 @@ Values ConvertTriangle(Conversion& c, std::string_view op) {
   return {c.Add(op, {c.Tensor("self")}, {{"diagonal", Dim(c.Int("diagonal", 0))}})};
 }
 
+// What only the data tells the size or the kind of.
+constexpr std::string_view kDataSize = "makes an output whose size only the data tells";
+
 constexpr Converter kRows[] = {
+    {"aten.nonzero.default", nullptr, kDataSize},
+    {"aten.masked_select.default", nullptr, kDataSize},
+    {"aten._unique2.default", nullptr, kDataSize},
+    {"aten.unique_dim.default", nullptr, kDataSize},
+    {"aten.unique_consecutive.default", nullptr, kDataSize},
+    {"aten.bincount.default", nullptr, kDataSize},
+    {"aten.repeat_interleave.Tensor", nullptr, kDataSize},
+    {"aten._local_scalar_dense.default", nullptr, "gives Python a number"},
     {"aten.embedding.default", ConvertEmbedding},
     {"aten.gather.default", ConvertGather},
     {"aten.index_select.default", ConvertIndexSelect},
@@ -287,11 +342,19 @@ constexpr Converter kRows[] = {
     {"aten._unsafe_index.Tensor", ConvertIndex},
     {"aten.index_put.default", ConvertIndexPut},
     {"aten._unsafe_index_put.default", ConvertIndexPut},
-    {"aten.index_copy.default", ConvertIndexCopy},
-    {"aten.index_fill.int_Scalar", ConvertIndexFill},
-    {"aten.index_fill.int_Tensor", ConvertIndexFill},
+    {"aten.index_copy.default", ConvertPutSlices, "copy"},
+    {"aten.index_fill.int_Scalar", ConvertPutSlices, "fill"},
+    {"aten.index_fill.int_Tensor", ConvertPutSlices, "fill"},
+    {"aten.index_add.default", ConvertPutSlices, "add"},
+    {"aten.take.default", ConvertTake},
+    {"aten.put.default", ConvertPut},
+    {"aten.masked_scatter.default", ConvertMaskedScatter},
     {"aten.scatter.src", ConvertScatter},
     {"aten.scatter.value", ConvertScatter},
+    {"aten.scatter.reduce", ConvertScatter, "argument"},
+    {"aten.scatter.value_reduce", ConvertScatter, "argument"},
+    {"aten.scatter_add.default", ConvertScatter, "sum"},
+    {"aten.scatter_reduce.two", ConvertScatter, "argument"},
     {"aten.slice_scatter.default", ConvertSliceScatter},
     {"aten.select_scatter.default", ConvertSelectScatter},
     {"aten.cat.default", ConvertConcat},

@@ -58,6 +58,15 @@ Values ConvertDiv(Conversion& c, std::string_view) {
   return {AddPromoted(c, "div", operands, ToFloatType(dtype))};
 }
 
+// Shifts of integers, in true integer arithmetic.
+Values ConvertShift(Conversion& c, std::string_view op) {
+  Operand operands[] = {GetOperand(c, "self"), GetOperand(c, "other")};
+  DType dtype = ResultType(c, operands);
+  c.Require(!IsFloat(dtype), "a shift of floats");
+  return {AddPromoted(c, op, operands, dtype)};
+}
+
+// atan2, copysign: floats of integers too.
 Values ConvertAtan2(Conversion& c, std::string_view op) {
   Operand operands[] = {GetOperand(c, "self"), GetOperand(c, "other")};
   return {AddPromoted(c, op, operands, ToFloatType(ResultType(c, operands)))};
@@ -298,6 +307,35 @@ Values ConvertFrac(Conversion& c, std::string_view) {
   return {c.Add("sub", {self, c.Add("trunc", {self})})};
 }
 
+// round to a number of decimals, which may be negative.
+Values ConvertRoundDecimals(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  DType dtype = c.type(self).dtype;
+  int64_t decimals = c.Int("decimals");
+  c.Require(IsFloat(dtype) && (dtype == DType::kFloat32 || dtype == DType::kFloat64),
+            "round to decimals of a dtype other than float32 and float64");
+  c.Require(std::abs(decimals) <= 30, "round to more than 30 decimals");
+  ValueId power = c.Literal(dtype, std::pow(10.0, static_cast<double>(std::abs(decimals))));
+  ValueId scaled = c.Add(decimals < 0 ? "div" : "mul", {self, power});
+  return {c.Add(decimals < 0 ? "mul" : "div", {c.Add("round", {scaled}), power})};
+}
+
+// Whether the sign bit is set, that of zeros and NaN too.
+Values ConvertSignbit(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  DType dtype = c.type(self).dtype;
+  if (IsFloat(dtype)) self = c.Add("copysign", {c.Literal(dtype, 1), self});
+  return {c.Add("lt", {self, c.Literal(dtype, 0)})};
+}
+
+// self * 2^other.
+Values ConvertLdexp(Conversion& c, std::string_view) {
+  Operand power[] = {{.value = {}, .scalar = Number(2)}, GetOperand(c, "other")};
+  DType dtype = ToFloatType(ResultType(c, power));
+  Operand factors[] = {GetOperand(c, "self"), Value(AddPromoted(c, "pow", power, dtype))};
+  return {AddPromoted(c, "mul", factors, ResultType(c, factors))};
+}
+
 // copy: the content of `src` in the type of `self`.
 Values ConvertCopy(Conversion& c, std::string_view) {
   const TensorType type = c.type(c.Tensor("self"));
@@ -343,6 +381,12 @@ constexpr Converter kRows[] = {
     {"aten.minimum.default", ConvertBinary, "minimum"},
     {"aten.min.other", ConvertBinary, "minimum"},
     {"aten.atan2.default", ConvertAtan2, "atan2"},
+    {"aten.copysign.Tensor", ConvertAtan2, "copysign"},
+    {"aten.copysign.Scalar", ConvertAtan2, "copysign"},
+    {"aten.hypot.default", ConvertBinary, "hypot"},
+    {"aten.fmax.default", ConvertBinary, "fmax"},
+    {"aten.fmin.default", ConvertBinary, "fmin"},
+    {"aten.ldexp.Tensor", ConvertLdexp},
     {"aten.eq.Tensor", ConvertBinary, "eq"},
     {"aten.eq.Scalar", ConvertBinary, "eq"},
     {"aten.ne.Tensor", ConvertBinary, "ne"},
@@ -370,6 +414,16 @@ constexpr Converter kRows[] = {
     {"aten.bitwise_xor.Scalar", ConvertBinary, "bitwise_xor"},
     {"aten.__xor__.Tensor", ConvertBinary, "bitwise_xor"},
     {"aten.__xor__.Scalar", ConvertBinary, "bitwise_xor"},
+    {"aten.bitwise_left_shift.Tensor", ConvertShift, "shift_left"},
+    {"aten.bitwise_left_shift.Tensor_Scalar", ConvertShift, "shift_left"},
+    {"aten.bitwise_left_shift.Scalar_Tensor", ConvertShift, "shift_left"},
+    {"aten.__lshift__.Tensor", ConvertShift, "shift_left"},
+    {"aten.__lshift__.Scalar", ConvertShift, "shift_left"},
+    {"aten.bitwise_right_shift.Tensor", ConvertShift, "shift_right"},
+    {"aten.bitwise_right_shift.Tensor_Scalar", ConvertShift, "shift_right"},
+    {"aten.bitwise_right_shift.Scalar_Tensor", ConvertShift, "shift_right"},
+    {"aten.__rshift__.Tensor", ConvertShift, "shift_right"},
+    {"aten.__rshift__.Scalar", ConvertShift, "shift_right"},
     {"aten.where.self", ConvertWhere},
     {"aten.where.ScalarSelf", ConvertWhere},
     {"aten.where.ScalarOther", ConvertWhere},
@@ -411,6 +465,8 @@ constexpr Converter kRows[] = {
     {"aten.trunc.default", ConvertRounding, "trunc"},
     {"aten.round.default", ConvertRounding, "round"},
     {"aten.frac.default", ConvertFrac},
+    {"aten.round.decimals", ConvertRoundDecimals},
+    {"aten.signbit.default", ConvertSignbit},
     {"aten.copy.default", ConvertCopy},
     {"aten.fill.Scalar", ConvertFill},
     {"aten.fill.Tensor", ConvertFill},

@@ -250,6 +250,35 @@ Values ConvertUnflatten(Conversion& c, std::string_view) {
   return {c.Reshape(self, dims)};
 }
 
+// unfold: windows of a dim, each as a new last dim. Those that overlap are gathered.
+Values ConvertUnfold(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  int rank = c.type(self).rank();
+  int64_t size = c.Int("size"), step = c.Int("step");
+  c.Require(rank > 0, "windows of a number");
+  int dim = c.DimIndex("dimension", rank);
+  Dims dims = c.type(self).dims;
+  c.Require(dims[dim].is_static() && size > 0 && step > 0, "windows of a symbolic size");
+  int64_t count = (dims[dim].value() - size) / step + 1;
+  if (step == size) {
+    self = c.Slice(self, dim, 0, count * size);
+  } else {
+    std::vector<double> positions;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t j = 0; j < size; ++j) positions.push_back(static_cast<double>(i * step + j));
+    }
+    ValueId index = AddLiteral(
+        c.graph(), {.dtype = DType::kInt64, .dims = {Dim(count * size)}, .order = {}}, positions);
+    self = c.Add("index_select", {self, index}, {{"dim", Dim(dim)}});
+  }
+  dims[dim] = size;
+  dims.insert(dims.begin() + dim, Dim(count));
+  std::vector<int> perm = IdentityPerm(rank + 1);
+  perm.erase(perm.begin() + dim + 1);
+  perm.push_back(dim + 1);
+  return {c.Permute(c.Reshape(self, dims), perm)};
+}
+
 Values ConvertIdentity(Conversion& c, std::string_view argument) {
   return {c.Tensor(argument.empty() ? "self" : argument)};
 }
@@ -398,7 +427,7 @@ constexpr Converter kRows[] = {
     {"aten.channel_shuffle.default", ConvertChannelShuffle},
     // What shares memory in ways that no op of ours can follow.
     {"aten.as_strided.default", nullptr, "as_strided reads memory, not dims", Alias::kUnknown},
-    {"aten.unfold.default", nullptr, "windows of a tensor overlap", Alias::kUnknown},
+    {"aten.unfold.default", ConvertUnfold, "", Alias::kUnknown},
     {"aten.diagonal.default", ConvertDiagonal, "", Alias::kView},
     {"aten.view.dtype", nullptr, "a view as another dtype reads raw bytes", Alias::kUnknown},
     {"aten.view_as_real.default", nullptr, "complex numbers", Alias::kUnknown},

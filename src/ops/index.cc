@@ -3,6 +3,7 @@
 // Elements are moved unread, so every row takes every dtype. Indices are i32 or i64; one that is
 // out of range raises InvalidArgument when it is met.
 #include <algorithm>
+#include <optional>
 
 #include "ops/rows.h"
 #include "ops/rules.h"
@@ -105,28 +106,106 @@ void ReferenceIndexSelect(const Attrs& attrs, std::span<const TensorRef> inputs,
   ReferenceGather(attrs, seen, outputs);
 }
 
-// ---- scatter: y = x, then y[i, index[i, j, k], k] = src[i, j, k] for dim 1
+// ---- scatter: y = x, then y[i, index[i, j, k], k] = src[i, j, k] for dim 1, or the sum, product,
+// mean or extremum of both
+enum class Reduce { kNone, kSum, kProd, kMean, kMax, kMin };
+
+std::optional<Reduce> FindReduce(const Attrs& attrs) {
+  constexpr std::string_view kNames[] = {"none", "sum", "prod", "mean", "amax", "amin"};
+  const Attr* name = attrs.Find("reduce");
+  if (name == nullptr) return Reduce::kNone;
+  auto it = std::find(std::begin(kNames), std::end(kNames), std::get<std::string>(*name));
+  if (it == std::end(kNames)) return std::nullopt;
+  return static_cast<Reduce>(it - std::begin(kNames));
+}
+
 std::vector<TensorType> InferScatter(const InferContext& context) {
   const TensorType &x = context.input(0), &index = context.input(1), &src = context.input(2);
   RequireIndex(index, "index");
   if (src.dtype != x.dtype) Reject("src is {}, expected {}", src.ToString(), DTypeName(x.dtype));
   RequireIndexDims(index, x, GetAxis(context.attrs, "dim", x.rank()), "x");
   RequireIndexDims(index, src, -1, "src");
+  std::optional<Reduce> reduce = FindReduce(context.attrs);
+  if (!reduce) Reject("reduce is \"{}\"", context.attrs.GetString("reduce"));
+  if (*reduce != Reduce::kNone) RequireNumber(x, "x");
   return OneOutput(x.dtype, x.dims);
+}
+
+template <typename Sum>
+Sum Join(Reduce reduce, Sum a, Sum b) {
+  switch (reduce) {
+    case Reduce::kProd: return a * b;
+    case Reduce::kMax: return a != a || a > b ? a : b;
+    case Reduce::kMin: return a != a || a < b ? a : b;
+    default: return a + b;
+  }
+}
+
+// An integer mean is rounded to minus infinity.
+template <typename Sum>
+Sum DivideByCount(Sum sum, int64_t count) {
+  if constexpr (std::is_same_v<Sum, double>) {
+    return sum / static_cast<double>(count);
+  } else {
+    using Wide = scalar::Int<int64_t>;
+    return floor_div(Wide(sum.value), Wide(count)).value;
+  }
+}
+
+// y[to] = src[from], or (reduce) all src for one element of y joined, with y's own if
+// `include_self`. `each` calls its argument with (to, the same in a dense y, from).
+template <typename T, typename Each>
+void ScatterInto(Reduce reduce, bool include_self, const TensorRef& y, const T* src, Each&& each) {
+  T* data = Data<T>(y);
+  if (reduce == Reduce::kNone) {
+    each([&](int64_t to, int64_t, int64_t from) { data[to] = src[from]; });
+    return;
+  }
+  if constexpr (!std::is_same_v<T, bool>) {  // which the type rule leaves to kNone
+    using Sum = Accumulator<T>;
+    std::vector<Sum> sums(y.num_elements());
+    std::vector<int64_t> counts(y.num_elements());
+    each([&](int64_t to, int64_t dense, int64_t from) {
+      Sum value = ToAccumulator(src[from]);
+      if (counts[dense] == 0 && include_self) {
+        value = Join<Sum>(reduce, ToAccumulator(data[to]), value);
+        counts[dense] = 1;
+      } else if (counts[dense] > 0) {
+        value = Join<Sum>(reduce, sums[dense], value);
+      }
+      sums[dense] = value;
+      ++counts[dense];
+    });
+    Sizes dense = DenseStrides(y.dims);
+    ForEachOffset<2>(y.dims, {y.strides, dense}, [&](const auto& at) {
+      if (counts[at[1]] == 0) return;
+      Sum sum = sums[at[1]];
+      if (reduce == Reduce::kMean) sum = DivideByCount<Sum>(sum, counts[at[1]]);
+      data[at[0]] = scalar::CastTo<T>(sum);
+    });
+  }
 }
 
 void ReferenceScatter(const Attrs& attrs, std::span<const TensorRef> inputs,
                       std::span<TensorRef> outputs) {
   const TensorRef &x = inputs[0], &index = inputs[1], &src = inputs[2], &y = outputs[0];
   int64_t dim = attrs.GetInt("dim");
-  Sizes y_strides = StridesWithout(y, dim);
+  const Attr* include_self = attrs.Find("include_self");
+  Sizes y_strides = StridesWithout(y, dim), dense = DenseStrides(y.dims);
+  int64_t dense_step = dense[dim];
+  dense[dim] = 0;
   CopyTensor(x, y);
-  DispatchSize(x.dtype, [&](auto element) {
-    using T = decltype(element);
-    ForEachOffset<3>(index.dims, {index.strides, y_strides, src.strides}, [&](const auto& at) {
-      int64_t position = CheckedIndex(index, at[0], x.dims[dim]);
-      Data<T>(y)[at[1] + position * y.strides[dim]] = Data<T>(src)[at[2]];
-    });
+  DispatchDType(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    ScatterInto<T>(*FindReduce(attrs), include_self == nullptr || std::get<bool>(*include_self), y,
+                   Data<T>(src), [&](auto&& visit) {
+                     ForEachOffset<4>(index.dims, {index.strides, y_strides, dense, src.strides},
+                                      [&](const auto& at) {
+                                        int64_t position = CheckedIndex(index, at[0], x.dims[dim]);
+                                        visit(at[1] + position * y.strides[dim],
+                                              at[2] + position * dense_step, at[3]);
+                                      });
+                   });
   });
 }
 
@@ -167,41 +246,117 @@ std::vector<TensorType> InferIndex(const InferContext& context) {
   return OneOutput(x.dtype, std::move(dims));
 }
 
-void ReferenceIndex(const Attrs&, std::span<const TensorRef> inputs, std::span<TensorRef> outputs) {
-  const TensorRef &x = inputs[0], &y = outputs[0];
-  IndexPlan plan = PlanIndex(
-      x.rank(), [&](size_t i) { return i + 1 < inputs.size() && inputs[i + 1].data != nullptr; });
-  size_t num_index_dims = y.dims.size() - plan.kept.size();
-  auto is_index_dim = [&](size_t i) {
-    return i >= plan.num_before && i < plan.num_before + num_index_dims;
-  };
-  Sizes index_dims, index_y_strides, kept_dims, kept_y_strides;
-  for (size_t i = 0; i < y.dims.size(); ++i) {
-    (is_index_dim(i) ? index_dims : kept_dims).push_back(y.dims[i]);
-    (is_index_dim(i) ? index_y_strides : kept_y_strides).push_back(y.strides[i]);
+// The elements that `indices` name, of `x` and of the tensor x[indices] of these dims and strides.
+struct IndexWalk {
+  std::vector<std::array<int64_t, 2>> tuples;  // per index tuple: offset in x, offset in x[indices]
+  Sizes kept_dims, kept_x_strides, kept_y_strides;
+};
+
+IndexWalk WalkIndex(const TensorRef& x, std::span<const TensorRef> indices,
+                    std::span<const int64_t> y_dims, std::span<const int64_t> y_strides) {
+  IndexPlan plan = PlanIndex(static_cast<int>(x.dims.size()), [&](size_t i) {
+    return i < indices.size() && indices[i].data != nullptr;
+  });
+  size_t num_index_dims = y_dims.size() - plan.kept.size();
+  IndexWalk walk;
+  Sizes index_dims, index_y_strides;
+  for (size_t i = 0; i < y_dims.size(); ++i) {
+    bool is_index_dim = i >= plan.num_before && i < plan.num_before + num_index_dims;
+    (is_index_dim ? index_dims : walk.kept_dims).push_back(y_dims[i]);
+    (is_index_dim ? index_y_strides : walk.kept_y_strides).push_back(y_strides[i]);
   }
-  // Where each index tuple reads x and writes y.
-  std::vector<std::array<int64_t, 2>> tuples;
+  walk.kept_x_strides = Pick(x.strides, plan.kept);
   ForEachOffset<1>(index_dims, {index_y_strides}, [&](const auto& at) {
-    tuples.push_back({0, at[0]});
+    walk.tuples.push_back({0, at[0]});
   });
   for (int64_t dim : plan.indexed) {
-    const TensorRef& index = inputs[dim + 1];
+    const TensorRef& index = indices[dim];
     Sizes strides = BroadcastStrides(index, index_dims);
     size_t position = 0;
     ForEachOffset<1>(index_dims, {strides}, [&](const auto& at) {
-      tuples[position++][0] += CheckedIndex(index, at[0], x.dims[dim], true) * x.strides[dim];
+      int64_t element = CheckedIndex(index, at[0], x.dims[dim], true);
+      walk.tuples[position++][0] += element * x.strides[dim];
     });
   }
-  Sizes kept_x_strides = Pick(x.strides, plan.kept);
+  return walk;
+}
+
+// Calls fn(offset in x, offset in x[indices]) for each element.
+template <typename Fn>
+void ForEachIndexed(const IndexWalk& walk, Fn&& fn) {
+  for (const auto& [x_offset, y_offset] : walk.tuples) {
+    ForEachOffset<2>(walk.kept_dims, {walk.kept_x_strides, walk.kept_y_strides},
+                     [&, x_offset = x_offset, y_offset = y_offset](const auto& at) {
+                       fn(x_offset + at[0], y_offset + at[1]);
+                     });
+  }
+}
+
+void ReferenceIndex(const Attrs&, std::span<const TensorRef> inputs, std::span<TensorRef> outputs) {
+  const TensorRef &x = inputs[0], &y = outputs[0];
+  IndexWalk walk = WalkIndex(x, inputs.subspan(1), y.dims, y.strides);
   DispatchSize(x.dtype, [&](auto element) {
     using T = decltype(element);
-    for (const auto& [from, to] : tuples) {
-      ForEachOffset<2>(kept_dims, {kept_x_strides, kept_y_strides},
-                       [&, from = from, to = to](const auto& at) {
-                         Data<T>(y)[to + at[1]] = Data<T>(x)[from + at[0]];
-                       });
+    ForEachIndexed(walk, [&](int64_t from, int64_t to) { Data<T>(y)[to] = Data<T>(x)[from]; });
+  });
+}
+
+// ---- index_put: y = x, then y[indices] = values or y[indices] += values
+std::vector<TensorType> InferIndexPut(const InferContext& context) {
+  const TensorType &x = context.input(0), &values = context.input(1);
+  if (values.dtype != x.dtype) {
+    Reject("values are {}, expected {}", values.ToString(), DTypeName(x.dtype));
+  }
+  std::vector<const TensorType*> inputs = {&x};
+  inputs.insert(inputs.end(), context.inputs.begin() + 2, context.inputs.end());
+  Dims indexed = InferIndex({.inputs = inputs, .attrs = context.attrs})[0].dims;
+  if (BroadcastDims(values.dims, indexed) != indexed) {
+    Reject("values are {}, which do not broadcast to x[indices] of {}", values.ToString(),
+           TensorType{.dtype = x.dtype, .dims = indexed, .order = {}}.ToString());
+  }
+  return OneOutput(x.dtype, x.dims);
+}
+
+// The dims of x[indices].
+Sizes IndexedDims(const TensorRef& x, std::span<const TensorRef> indices) {
+  IndexPlan plan = PlanIndex(static_cast<int>(x.dims.size()), [&](size_t i) {
+    return i < indices.size() && indices[i].data != nullptr;
+  });
+  Dims broadcast;
+  for (int64_t dim : plan.indexed) {
+    broadcast = BroadcastDims(broadcast, Dims(indices[dim].dims.begin(), indices[dim].dims.end()));
+  }
+  Sizes dims = Pick(x.dims, plan.kept), index_dims = EvalDims(broadcast, {});
+  dims.insert(dims.begin() + plan.num_before, index_dims.begin(), index_dims.end());
+  return dims;
+}
+
+void ReferenceIndexPut(const Attrs& attrs, std::span<const TensorRef> inputs,
+                       std::span<TensorRef> outputs) {
+  const TensorRef &values = inputs[1], &y = outputs[0];
+  std::span<const TensorRef> indices = inputs.subspan(2);
+  CopyTensor(inputs[0], y);
+  Sizes dims = IndexedDims(y, indices), strides = BroadcastStrides(values, dims);
+  IndexWalk walk = WalkIndex(y, indices, dims, strides);
+  TensorRef dense_y = y;
+  dense_y.strides = DenseStrides(y.dims);
+  bool accumulate = attrs.GetBool("accumulate");
+  IndexWalk dense = accumulate ? WalkIndex(dense_y, indices, dims, strides) : IndexWalk{};
+  DispatchDType(y.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if (!accumulate) {
+      ForEachIndexed(walk,
+                     [&](int64_t to, int64_t from) { Data<T>(y)[to] = Data<T>(values)[from]; });
+      return;
     }
+    std::vector<Accumulator<T>> sums(y.num_elements());
+    ForEachOffset<2>(y.dims, {y.strides, dense_y.strides},
+                     [&](const auto& at) { sums[at[1]] = ToAccumulator(Data<T>(y)[at[0]]); });
+    ForEachIndexed(dense, [&](int64_t to, int64_t from) {
+      sums[to] = sums[to] + ToAccumulator(Data<T>(values)[from]);
+    });
+    ForEachOffset<2>(y.dims, {y.strides, dense_y.strides},
+                     [&](const auto& at) { Data<T>(y)[at[0]] = scalar::CastTo<T>(sums[at[1]]); });
   });
 }
 
@@ -349,6 +504,14 @@ void ReferenceTriangle(const Attrs& attrs, std::span<const TensorRef> inputs,
 
 // ---- rows
 constexpr AttrDef kDimAttr[] = {{"dim", AttrDef::kInt, true, "the dim that is indexed"}};
+constexpr AttrDef kScatterAttrs[] = {
+    {"dim", AttrDef::kInt, true, "the dim that is indexed"},
+    {"reduce", AttrDef::kString, false,
+     "\"sum\", \"prod\", \"mean\", \"amax\" or \"amin\" of src and x; absent: src takes x's place"},
+    {"include_self", AttrDef::kBool, false, "false: x takes no part where src is written"},
+};
+constexpr AttrDef kIndexPutAttrs[] = {
+    {"accumulate", AttrDef::kBool, true, "whether values are added to what is there"}};
 constexpr AttrDef kConcatAttrs[] = {{"dim", AttrDef::kInt, true, "the dim that grows"}};
 constexpr AttrDef kPadAttrs[] = {
     {"pads", AttrDef::kInts, true, "begin and end of dim 0, of dim 1, ..."},
@@ -384,6 +547,25 @@ constexpr OpSample kScatterSamples[] = {
     {"_[2, 3, 7], i64[1, 2, 9], _[1, 2, 9]", "{dim = 2}", 0, 7},
     {"_[5], i64[0], _[0]", "{dim = 0}", 0, 5},
     {"_[1], i64[1], _[1]", "{dim = 0}", 0, 1},
+    {"_[4, 5], i64[4, 9], _[4, 9]", R"({dim = 1, reduce = "sum"})", 0, 5},
+    {"_[4, 5], i64[6, 5], _[7, 5]", R"({dim = 0, reduce = "sum", include_self = false})", 0, 4},
+    {"_[4, 5], i32[4, 9], _[4, 9]", R"({dim = 1, reduce = "prod"})", 0, 3},
+    {"_[2, 3, 7], i64[1, 2, 9], _[1, 2, 9]", R"({dim = 2, reduce = "mean"})", 0, 4},
+    {"_[4, 5], i64[4, 9], _[4, 9]", R"({dim = 1, reduce = "mean", include_self = false})", 0, 5},
+    {"_[4, 5], i64[4, 9], _[4, 9]", R"({dim = 1, reduce = "amax"})", 0, 5},
+    {"_[4, 5], i64[4, 9], _[4, 9]", R"({dim = 1, reduce = "amin", include_self = false})", 0, 5},
+    {"_[0, 5], i64[0, 3], _[0, 3]", R"({dim = 1, reduce = "sum"})", 0, 5},
+};
+constexpr OpSample kIndexPutSamples[] = {
+    {"_[4, 5, 6], _[4, 5, 6], i64[4]", "{accumulate = true}", -4, 4},
+    {"_[4, 5, 6], _[6], i64[3], i64[2, 1]", "{accumulate = true}", -4, 4},
+    {"_[4, 5, 6], _[], none, i64[2, 3]", "{accumulate = true}", -4, 4},
+    {"_[4, 5], _[2, 5], i64[2], none", "{accumulate = true}", -4, 4},
+    {"_[4, 5, 6], _[2, 3, 5], i64[3], none, i64[2, 1]", "{accumulate = true}", -4, 4},
+    {"_[4, 5], _[], i64[], i64[]", "{accumulate = false}", -4, 4},
+    {"_[4, 5], _[5], i32[1]", "{accumulate = false}", -4, 4},
+    {"_[4, 5], _[0, 5], i64[0]", "{accumulate = false}", -4, 4},
+    {"_[4, 0], _[3, 0], i64[3]", "{accumulate = true}", -4, 4},
 };
 constexpr OpSample kIndexSamples[] = {
     {"_[4, 5, 6], i64[3]", "", -4, 4},
@@ -459,9 +641,12 @@ const OpDef kRows[] = {
                        kIndexSelectSamples, "torch.index_select(x[0], a['dim'], x[1])",
                        "the slices of one dim at index[N]"),
                kStructured),
-    MakeRow(604, "scatter", 3, 3, InferScatter, ReferenceScatter, kDimAttr, kScatterSamples,
-            "torch.scatter(x[0], a['dim'], x[1], x[2])",
-            "x with src written at index along one dim; of equal indices the last one wins"),
+    MakeRow(604, "scatter", 3, 3, InferScatter, ReferenceScatter, kScatterAttrs, kScatterSamples,
+            "(lambda i: torch.scatter(x[0], a['dim'], i, x[2]) if 'reduce' not in a else "
+            "torch.scatter_reduce(x[0], a['dim'], i, x[2], a['reduce'], "
+            "include_self=a.get('include_self', True)))(x[1].long())",
+            "x with src written at index along one dim, or joined with what is there; of equal "
+            "indices the last one wins"),
     MakeRow(605, "concat", 1, -1, InferConcat, ReferenceConcat, kConcatAttrs, kConcatSamples,
             "torch.cat(x, a['dim'])", "the inputs one after the other along one dim"),
     MakeRow(606, "pad", 1, 1, InferPad, ReferencePad, kPadAttrs, kPadSamples,
@@ -478,6 +663,12 @@ const OpDef kRows[] = {
     MakeRow(609, "triu", 1, 1, InferTriangle, ReferenceTriangle<true>, kTriangleAttrs,
             kTriangleSamples, "torch.triu(x[0], a['diagonal'])",
             "zeros below a diagonal of the last two dims"),
+    MakeRow(610, "index_put", 3, -1, InferIndexPut, ReferenceIndexPut, kIndexPutAttrs,
+            kIndexPutSamples,
+            "torch.ops.aten.index_put(x[0], [i if i is None else i.long() for i in x[2:]], x[1], "
+            "a['accumulate'])",
+            "x with values, which broadcast, written or added where index reads; of equal indices "
+            "the last one wins"),
 };
 
 }  // namespace

@@ -18,18 +18,26 @@
 namespace stator::scalar {
 
 using std::acos;
+using std::acosh;
 using std::asin;
+using std::asinh;
 using std::atan;
 using std::atan2;
+using std::atanh;
 using std::ceil;
+using std::copysign;
 using std::cos;
 using std::cosh;
 using std::erf;
+using std::erfc;
 using std::exp;
 using std::exp2;
 using std::expm1;
 using std::floor;
+using std::fmax;
+using std::fmin;
 using std::fmod;
+using std::hypot;
 using std::isinf;
 using std::log;
 using std::log10;
@@ -103,6 +111,10 @@ inline bool minimum(bool a, bool b) { return a && b; }
 inline bool sign(bool a) { return a; }
 inline bool bitwise_not(bool a) { return !a; }
 inline bool isinf(bool) { return false; }
+inline bool fmax(bool a, bool b) { return a || b; }
+inline bool fmin(bool a, bool b) { return a && b; }
+inline bool shift_left(bool a, bool) { return a; }
+inline bool shift_right(bool a, bool b) { return a && !b; }
 
 // ---- integers: computed modulo 2^64 without sign, then cut to T.
 template <std::integral T>
@@ -127,7 +139,17 @@ struct Int {
   friend constexpr Int sign(Int a) { return (a > 0) - (a < 0); }
   friend constexpr Int maximum(Int a, Int b) { return a > b ? a : b; }
   friend constexpr Int minimum(Int a, Int b) { return a < b ? a : b; }
+  friend constexpr Int fmax(Int a, Int b) { return maximum(a, b); }
+  friend constexpr Int fmin(Int a, Int b) { return minimum(a, b); }
   friend constexpr bool isinf(Int) { return false; }
+
+  friend constexpr Int shift_left(Int a, Int b) {
+    return b < 0 || b >= kBits ? Int(0) : Int(a.bits() << b.bits());
+  }
+  friend constexpr Int shift_right(Int a, Int b) {
+    if (b >= 0 && b < kBits) return a.value >> b.value;
+    return a < 0 ? -1 : 0;
+  }
 
   friend constexpr Int trunc_div(Int a, Int b) {
     if (b == 0) return 0;
@@ -160,6 +182,7 @@ struct Int {
   }
 
  private:
+  static constexpr int kBits = 8 * sizeof(T);
   constexpr uint64_t bits() const { return static_cast<uint64_t>(value); }
 };
 

@@ -69,6 +69,8 @@ HWY_INLINE F operator&(F a, F b) { return hn::And(a.v, b.v); }
 HWY_INLINE F operator|(F a, F b) { return hn::Or(a.v, b.v); }
 HWY_INLINE F operator^(F a, F b) { return hn::Xor(a.v, b.v); }
 HWY_INLINE F bitwise_not(F a) { return F(1) - a; }
+HWY_INLINE F shift_left(F a, F) { return a; }
+HWY_INLINE F shift_right(F a, F b) { return a * bitwise_not(b); }
 
 HWY_INLINE F mul_add(F a, F b, F c) { return hn::MulAdd(a.v, b.v, c.v); }
 HWY_INLINE F where(M m, F a, F b) { return hn::IfThenElse(m.m, a.v, b.v); }
@@ -102,6 +104,8 @@ HWY_INLINE F MinOrSecond(F a, F b) {
 
 HWY_INLINE F maximum(F a, F b) { return where(a != a, a, MaxOrSecond(a, b)); }
 HWY_INLINE F minimum(F a, F b) { return where(a != a, a, MinOrSecond(a, b)); }
+HWY_INLINE F fmax(F a, F b) { return where(b != b, a, where(a != a, b, MaxOrSecond(a, b))); }
+HWY_INLINE F fmin(F a, F b) { return where(b != b, a, where(a != a, b, MinOrSecond(a, b))); }
 HWY_INLINE F maximum(F a, int b) { return MaxOrSecond(F(b), a); }
 HWY_INLINE F minimum(F a, int b) { return MinOrSecond(F(b), a); }
 
@@ -130,12 +134,17 @@ HWY_INLINE F ForEachLane(Fn fn, Fs... args) {
     return ForEachLane([](float x, float y) -> float { return scalar::name(x, y); }, a, b); \
   }
 STATOR_LANEWISE_1(tan)
+STATOR_LANEWISE_1(asinh)
+STATOR_LANEWISE_1(acosh)
+STATOR_LANEWISE_1(atanh)
+STATOR_LANEWISE_1(erfc)
 STATOR_LANEWISE_1(asin)
 STATOR_LANEWISE_1(acos)
 STATOR_LANEWISE_1(atan)
 STATOR_LANEWISE_1(sinh)
 STATOR_LANEWISE_1(cosh)
 STATOR_LANEWISE_2(atan2)
+STATOR_LANEWISE_2(hypot)
 STATOR_LANEWISE_2(pow)
 STATOR_LANEWISE_2(fmod)
 STATOR_LANEWISE_2(remainder)
