@@ -23,6 +23,7 @@ from .errors import InvalidArgumentError, UnsupportedError, warn_fallback
 from .export import module_name, user_location
 from .settings import CompilationSettings
 from .stats import counted
+from .whole import keep_whole
 
 _log = logging.getLogger("torch_stator")
 
@@ -111,13 +112,14 @@ def _compile_inference(
             listener(compilation)
         return compilation.runner
 
-    compiled = aot_module_simplified(
-        gm,
-        example_inputs,
-        fw_compiler=compile_functional,
-        inference_compiler=compile_functional,
-        decompositions=settings.decompositions(),
-    )
+    with keep_whole():
+        compiled = aot_module_simplified(
+            gm,
+            example_inputs,
+            fw_compiler=compile_functional,
+            inference_compiler=compile_functional,
+            decompositions=settings.decompositions(),
+        )
     if merged:
         return _guard_aliases(gm, compiled, example_inputs, range(len(outer)))
     if mutated:

@@ -18,6 +18,7 @@ import torch
 
 from . import _ffi
 from .builder import build_runner, take_out_views
+from .complex_pairs import split_complex
 from .devices import find_device
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
 from .freeze import FrozenWeights, can_freeze, is_aligned
@@ -62,6 +63,7 @@ def compile_graph(
     if settings.verify and not settings.dryrun:
         verifier = Verifier(gm, settings, lambda gm, alone: compile_graph(gm, {}, alone).runner)
     settings = dataclasses.replace(settings, device=_find_device(gm, settings))
+    split_complex(gm)
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
     constants = lift_constants(gm)
     names = _unique([name for name, _ in weights.values()], taken=constants)

@@ -13,8 +13,18 @@ namespace {
 constexpr size_t kMaxGroupNodes = 64;
 
 const std::map<std::string_view, std::string_view> kKindOfOp = {
-    {"conv", "conv"},     {"matmul", "gemm"},      {"attention", "attention"}, {"max_pool", "pool"},
-    {"avg_pool", "pool"}, {"embedding", "gather"}, {"index_select", "gather"}, {"concat", "concat"},
+    {"conv", "conv"},
+    {"matmul", "gemm"},
+    {"attention", "attention"},
+    {"max_pool", "pool"},
+    {"avg_pool", "pool"},
+    {"embedding", "gather"},
+    {"index_select", "gather"},
+    {"concat", "concat"},
+    {"adaptive_avg_pool", "pool"},
+    {"adaptive_max_pool", "pool"},
+    {"resample", "pool"},
+    {"grid_sample", "pool"},
 };
 
 // Whether a rowwise node works along the last dims only.

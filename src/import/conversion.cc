@@ -313,7 +313,7 @@ const Converter* FindConverter(std::string_view target) {
     for (std::span<const Converter> rows :
          {ViewConverters(), PointwiseConverters(), ReductionConverters(), NormConverters(),
           GemmConverters(), AttentionConverters(), WindowConverters(), IndexConverters(),
-          CreationConverters()}) {
+          OrderConverters(), CreationConverters()}) {
       for (const Converter& row : rows) {
         bool inserted = table->emplace(row.target, &row).second;
         STATOR_CHECK(inserted, "two converters for {}", row.target);

@@ -165,6 +165,7 @@ std::span<const Converter> GemmConverters();
 std::span<const Converter> AttentionConverters();
 std::span<const Converter> WindowConverters();
 std::span<const Converter> IndexConverters();
+std::span<const Converter> OrderConverters();
 std::span<const Converter> CreationConverters();
 
 // The row of "aten.add.Tensor"; null when there is none. Unary pointwise overloads that are 1:1 in

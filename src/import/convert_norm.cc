@@ -67,14 +67,26 @@ Values ConvertBatchNorm(Conversion& c, std::string_view training) {
   return FirstOf(c, AddBatchNorm(c));
 }
 
-// batch_norm by the statistics of the batch itself. With one sample they are those of each channel.
+// batch_norm by the statistics of the batch itself: those of each channel over all samples, which
+// is a group norm of the batch seen as one sample.
 Values ConvertBatchNormOfBatch(Conversion& c, std::string_view) {
   ValueId input = c.Tensor("input");
-  const Dims& dims = c.type(input).dims;
-  c.Require(dims.size() >= 2 && dims[0] == Dim(1) && dims[1].is_static(),
-            "batch_norm by the statistics of a batch of several samples");
-  return FirstOf(c, AddNorm(c, "group_norm", {input, c.FindTensor("weight"), c.FindTensor("bias")},
-                            {{"groups", dims[1]}, {"eps", c.Float("eps", 1e-5)}}));
+  const Dims dims = c.type(input).dims;
+  c.Require(dims.size() >= 2 && dims[1].is_static(), "batch_norm of a symbolic number of channels");
+  bool single = dims[0] == Dim(1);
+  ValueId x = input;
+  if (!single) {
+    x = c.Transpose(input, 0, 1);
+    x = c.Reshape(x, {Dim(1), dims[1], FloorDiv(c.type(input).num_elements(), dims[1])});
+  }
+  ValueId y = AddNorm(c, "group_norm", {x, c.FindTensor("weight"), c.FindTensor("bias")},
+                      {{"groups", dims[1]}, {"eps", c.Float("eps", 1e-5)}});
+  if (!single) {
+    Dims swapped = dims;
+    std::swap(swapped[0], swapped[1]);
+    y = c.Transpose(c.Reshape(y, swapped), 0, 1);
+  }
+  return FirstOf(c, y);
 }
 
 // Each channel of each sample is a group of its own.

@@ -1,6 +1,4 @@
-// Converters of pooling, padding and nearest upsampling.
-#include <cmath>
-
+// Converters of pooling, padding, resampling and sampling at points.
 #include "import/conversion.h"
 
 namespace stator {
@@ -89,30 +87,51 @@ Values ConvertPad(Conversion& c, std::string_view mode) {
   return {c.Add("pad", {self}, {{"pads", pads}, {"mode", kind}, {"value", value}})};
 }
 
-// Nearest upsampling by whole factors: each element becomes a block of equal ones.
-Values ConvertUpsampleNearest(Conversion& c, std::string_view) {
+// adaptive_max_pool2d and 3d: the elements and where they lie.
+Values ConvertAdaptiveMaxPool(Conversion& c, std::string_view dims) {
+  int count = NumSpatial(dims);
+  bool single;
+  ValueId x = BatchedInput(c, count, single);
+  Attrs attrs = {{"output_size", Window(c, "output_size", count, {})}};
+  auto pool = [&](std::string_view op) {
+    ValueId y = c.Add(op, {x}, attrs);
+    return single ? c.Squeeze(y, 0) : y;
+  };
+  return {pool("adaptive_max_pool"), c.IsUsed(1) ? pool("adaptive_max_pool_indices") : ValueId{}};
+}
+
+// upsample_*: scales that are given take the place of the ratios of the sizes.
+Values ConvertResample(Conversion& c, std::string_view mode) {
   ValueId x = c.Tensor(c.Has("input") ? "input" : "self");
-  const Dims from = c.type(x).dims, to = c.output_type().dims;
-  c.Require(IsStatic(from) && IsStatic(to) && from.size() == to.size(),
-            "upsampling to a symbolic size");
-  Dims split, expanded;
-  for (size_t i = 0; i < from.size(); ++i) {
-    int64_t size = from[i].value();
-    if (size == 0 || to[i].value() % size != 0) c.Reject("upsampling by a fractional factor");
-    split.insert(split.end(), {from[i], Dim(1)});
-    expanded.insert(expanded.end(), {from[i], Dim(to[i].value() / size)});
+  const Dims to = c.output_type().dims;
+  Attrs attrs = {{"mode", std::string(mode)},
+                 {"align_corners", c.Bool("align_corners", false)},
+                 {"output_size", Dims(to.begin() + 2, to.end())}};
+  constexpr std::string_view kNames[] = {"scale_d", "scale_h", "scale_w"};
+  constexpr std::string_view kArguments[] = {"scales_d", "scales_h", "scales_w"};
+  if (c.Has("scale_factors")) {
+    std::vector<double> scales = c.Floats("scale_factors");
+    c.Require(scales.size() + 2 == to.size(), "as many scale factors as spatial dims");
+    for (size_t i = 0; i < scales.size(); ++i) {
+      attrs.Set(kNames[std::size(kNames) - scales.size() + i], scales[i]);
+    }
   }
-  // A given factor is used instead of the ratio of sizes: 2.5 * 2 gives 5, and 5 / 2 is not 2.5
-  // in general, so only whole factors are alike in both.
-  std::vector<double> factors =
-      c.Has("scale_factors") ? c.Floats("scale_factors") : std::vector<double>{};
-  for (std::string_view scale : {"scales", "scales_d", "scales_h", "scales_w"}) {
-    factors.push_back(c.Float(scale, 1));
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    if (c.Has(kArguments[i])) attrs.Set(kNames[i], c.Float(kArguments[i]));
   }
-  for (double factor : factors) {
-    c.Require(factor == std::trunc(factor), "upsampling by a fractional factor");
-  }
-  return {c.Reshape(c.Expand(c.Reshape(x, split), expanded), to)};
+  if (c.Has("scales")) attrs.Set("scale_w", c.Float("scales"));
+  return {c.Add("resample", {x}, std::move(attrs))};
+}
+
+Values ConvertGridSample(Conversion& c, std::string_view) {
+  constexpr std::string_view kModes[] = {"bilinear", "nearest", "bicubic"};
+  constexpr std::string_view kPaddings[] = {"zeros", "border", "reflection"};
+  size_t mode = c.Int("interpolation_mode"), padding = c.Int("padding_mode");
+  c.Require(mode < std::size(kModes) && padding < std::size(kPaddings), "an unknown mode");
+  return {c.Add("grid_sample", {c.Tensor("input"), c.Tensor("grid")},
+                {{"mode", std::string(kModes[mode])},
+                 {"padding", std::string(kPaddings[padding])},
+                 {"align_corners", c.Bool("align_corners")}})};
 }
 
 constexpr Converter kRows[] = {
@@ -138,12 +157,35 @@ constexpr Converter kRows[] = {
     {"aten.replication_pad1d.default", ConvertPad, "replicate"},
     {"aten.replication_pad2d.default", ConvertPad, "replicate"},
     {"aten.replication_pad3d.default", ConvertPad, "replicate"},
-    {"aten.upsample_nearest1d.default", ConvertUpsampleNearest},
-    {"aten.upsample_nearest2d.default", ConvertUpsampleNearest},
-    {"aten.upsample_nearest3d.default", ConvertUpsampleNearest},
-    {"aten.upsample_nearest1d.vec", ConvertUpsampleNearest},
-    {"aten.upsample_nearest2d.vec", ConvertUpsampleNearest},
-    {"aten.upsample_nearest3d.vec", ConvertUpsampleNearest},
+    {"aten.upsample_nearest1d.default", ConvertResample, "nearest"},
+    {"aten.upsample_nearest1d.vec", ConvertResample, "nearest"},
+    {"aten.upsample_nearest2d.default", ConvertResample, "nearest"},
+    {"aten.upsample_nearest2d.vec", ConvertResample, "nearest"},
+    {"aten.upsample_nearest3d.default", ConvertResample, "nearest"},
+    {"aten.upsample_nearest3d.vec", ConvertResample, "nearest"},
+    {"aten._upsample_nearest_exact1d.default", ConvertResample, "nearest_exact"},
+    {"aten._upsample_nearest_exact1d.vec", ConvertResample, "nearest_exact"},
+    {"aten._upsample_nearest_exact2d.default", ConvertResample, "nearest_exact"},
+    {"aten._upsample_nearest_exact2d.vec", ConvertResample, "nearest_exact"},
+    {"aten._upsample_nearest_exact3d.default", ConvertResample, "nearest_exact"},
+    {"aten._upsample_nearest_exact3d.vec", ConvertResample, "nearest_exact"},
+    {"aten.upsample_linear1d.default", ConvertResample, "linear"},
+    {"aten.upsample_linear1d.vec", ConvertResample, "linear"},
+    {"aten.upsample_bilinear2d.default", ConvertResample, "linear"},
+    {"aten.upsample_bilinear2d.vec", ConvertResample, "linear"},
+    {"aten.upsample_trilinear3d.default", ConvertResample, "linear"},
+    {"aten.upsample_trilinear3d.vec", ConvertResample, "linear"},
+    {"aten.upsample_bicubic2d.default", ConvertResample, "cubic"},
+    {"aten.upsample_bicubic2d.vec", ConvertResample, "cubic"},
+    {"aten._upsample_bilinear2d_aa.default", ConvertResample, "linear_aa"},
+    {"aten._upsample_bilinear2d_aa.vec", ConvertResample, "linear_aa"},
+    {"aten._upsample_bicubic2d_aa.default", ConvertResample, "cubic_aa"},
+    {"aten._upsample_bicubic2d_aa.vec", ConvertResample, "cubic_aa"},
+    {"aten.grid_sampler_2d.default", ConvertGridSample},
+    {"aten.grid_sampler_3d.default", ConvertGridSample},
+    {"aten.grid_sampler.default", ConvertGridSample},
+    {"aten.adaptive_max_pool2d.default", ConvertAdaptiveMaxPool, "2"},
+    {"aten.adaptive_max_pool3d.default", ConvertAdaptiveMaxPool, "3"},
 };
 
 }  // namespace

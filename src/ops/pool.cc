@@ -57,7 +57,7 @@ std::vector<TensorType> InferAdaptive(const InferContext& context) {
   Dims dims = {x.dims[0], x.dims[1]};
   for (int64_t size : GetWindow(context.attrs, "output_size", count, 0)) dims.push_back(size);
   for (int i = 2; i < x.rank(); ++i) {
-    if (x.dims[i] == Dim(0)) Reject("x is {}, which has nothing to average", x.ToString());
+    if (x.dims[i] == Dim(0)) Reject("x is {}, which has nothing to pool", x.ToString());
   }
   return OneOutput(x.dtype, std::move(dims));
 }
@@ -156,6 +156,14 @@ void ReferenceAvgPool(const Attrs& attrs, std::span<const TensorRef> inputs,
   });
 }
 
+void AdaptiveWindow(const SpatialView& x, const SpatialView& y, const Triple& out, Triple& begin,
+                    Triple& end) {
+  for (int i = 0; i < kMaxSpatialDims; ++i) {
+    begin[i] = out[i] * x.dims[i] / y.dims[i];
+    end[i] = ((out[i] + 1) * x.dims[i] + y.dims[i] - 1) / y.dims[i];
+  }
+}
+
 void ReferenceAdaptive(const Attrs&, std::span<const TensorRef> inputs,
                        std::span<TensorRef> outputs) {
   SpatialView x = MakeSpatialView(inputs[0]), y = MakeSpatialView(outputs[0]);
@@ -163,12 +171,41 @@ void ReferenceAdaptive(const Attrs&, std::span<const TensorRef> inputs,
     using T = decltype(zero);
     ForEachOutput(y, [&](int64_t n, int64_t c, const Triple& out) {
       Triple begin, end;
-      for (int i = 0; i < kMaxSpatialDims; ++i) {
-        begin[i] = out[i] * x.dims[i] / y.dims[i];
-        end[i] = ((out[i] + 1) * x.dims[i] + y.dims[i] - 1) / y.dims[i];
-      }
+      AdaptiveWindow(x, y, out, begin, end);
       Data<T>(outputs[0])[y.OffsetOf(n, c, out)] =
           MeanOf<T>(inputs[0], x, n, c, begin, end, VolumeOf(begin, end));
+    });
+  });
+}
+
+std::vector<TensorType> InferAdaptiveIndices(const InferContext& context) {
+  return OneOutput(DType::kInt64, InferAdaptive(context)[0].dims);
+}
+
+// The largest element of each adaptive window, or (kIndices) where it lies, as ReferenceMaxPool.
+template <bool kIndices>
+void ReferenceAdaptiveMax(const Attrs&, std::span<const TensorRef> inputs,
+                          std::span<TensorRef> outputs) {
+  SpatialView x = MakeSpatialView(inputs[0]), y = MakeSpatialView(outputs[0]);
+  DispatchFloat(inputs[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    ForEachOutput(y, [&](int64_t n, int64_t c, const Triple& out) {
+      Triple begin, end;
+      AdaptiveWindow(x, y, out, begin, end);
+      double best = 0;
+      int64_t index = -1;
+      ForEachPosition(begin, end, [&](const Triple& in) {
+        double value = ToAccumulator(Data<T>(inputs[0])[x.OffsetOf(n, c, in)]);
+        if (index >= 0 && !(value > best) && !std::isnan(value)) return;
+        best = value;
+        index = (in[0] * x.dims[1] + in[1]) * x.dims[2] + in[2];
+      });
+      int64_t offset = y.OffsetOf(n, c, out);
+      if constexpr (kIndices) {
+        Data<int64_t>(outputs[0])[offset] = index;
+      } else {
+        Data<T>(outputs[0])[offset] = scalar::CastTo<T>(best);
+      }
     });
   });
 }
@@ -281,6 +318,28 @@ const OpDef kRows[] = {
      .samples = kAdaptiveSamples,
      .torch = POOL("adaptive_avg_pool") "(x[0], a['output_size'])",
      .doc = "mean of windows [floor(i * in / out), ceil((i + 1) * in / out))"},
+    {.id = 564,
+     .name = "adaptive_max_pool",
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .attrs = kAdaptiveAttrs,
+     .infer = InferAdaptive,
+     .traits = kStructured,
+     .reference = ReferenceAdaptiveMax<false>,
+     .samples = kAdaptiveSamples,
+     .torch = POOL("adaptive_max_pool") "(x[0], a['output_size'])",
+     .doc = "largest element of the windows of adaptive_avg_pool; NaN if any is NaN"},
+    {.id = 565,
+     .name = "adaptive_max_pool_indices",
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .attrs = kAdaptiveAttrs,
+     .infer = InferAdaptiveIndices,
+     .traits = kStructured,
+     .reference = ReferenceAdaptiveMax<true>,
+     .samples = kAdaptiveSamples,
+     .torch = POOL("adaptive_max_pool") "(x[0], a['output_size'], return_indices=True)[1]",
+     .doc = "where adaptive_max_pool's elements lie: positions in x's spatial dims taken as one"},
 };
 #undef POOL
 

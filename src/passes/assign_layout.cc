@@ -29,13 +29,14 @@ bool SetOrder(Rewriter& rewriter, ValueId value, DimOrder order) {
 
 bool IsWindowed(const Node& node) {
   return node.op->name == "conv" || node.op->name == "max_pool" || node.op->name == "avg_pool" ||
-         node.op->name == "max_pool_indices" || node.op->name == "adaptive_avg_pool";
+         node.op->name == "max_pool_indices" || node.op->name == "adaptive_avg_pool" ||
+         node.op->name == "adaptive_max_pool";
 }
 
-// A pointwise node, pad or concat takes the order of the first operand of its own sizes that has
-// one; pads and concats change sizes and take it from any operand.
+// A pointwise node, pad, concat or resampling takes the order of the first operand of its own sizes
+// that has one; all but the first change sizes and take it from any operand.
 bool Follows(const Graph& graph, const Node& node, DimOrder& order) {
-  bool joins = node.op->name == "concat" || node.op->name == "pad";
+  bool joins = node.op->name == "concat" || node.op->name == "pad" || node.op->name == "resample";
   if (!joins && !node.op->Is(kPointwise)) return false;
   const TensorType& type = graph.type(node.outputs[0]);
   for (ValueId input : node.inputs) {

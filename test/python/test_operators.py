@@ -171,3 +171,131 @@ def test_random_numbers_are_drawn_anew(run, compilations):
         assert torch.equal(second, draw(torch.ones(9)))
     assert not torch.equal(first, second)
     assert compilations
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_resampling(run, channels_last):
+    def resample(**arguments):
+        return lambda x, g: F.interpolate(x * 2, **arguments)
+
+    functions = [
+        *(resample(scale_factor=1.7, mode=mode) for mode in ("nearest", "nearest-exact")),
+        *(
+            resample(mode=mode, align_corners=align, **size)
+            for mode in ("bilinear", "bicubic")
+            for align in (False, True)
+            for size in ({"scale_factor": 2}, {"size": (9, 37)}, {"scale_factor": (0.5, 1.3)})
+        ),
+        *(resample(size=(4, 19), mode=mode, antialias=True) for mode in ("bilinear", "bicubic")),
+        lambda x, g: F.interpolate(x[:, :, 0], size=33, mode="linear"),
+        lambda x, g: F.interpolate(x[None], scale_factor=(1, 2, 1.5), mode="trilinear"),
+        lambda x, g: F.interpolate(x, size=(3, 2), mode="area"),
+    ]
+    x = floats(2, 19, 6, 7)
+    run(Calls(functions), x.to(memory_format=torch.channels_last) if channels_last else x, x)
+
+
+def test_sampling_at_points(run):
+    def sample(mode, padding, align):
+        return lambda x, g: F.grid_sample(x, g, mode, padding, align)
+
+    functions = [
+        sample(mode, padding, align)
+        for mode in ("bilinear", "nearest", "bicubic")
+        for padding in ("zeros", "border", "reflection")
+        for align in (False, True)
+    ]
+    functions.append(lambda x, g: F.grid_sample(x.permute(0, 3, 1, 2), g, align_corners=False))
+    functions.append(lambda x, g: F.affine_grid(g[:, :2, 0, :1].expand(2, 2, 3), (2, 3, 4, 5)))
+    run(Calls(functions), floats(2, 3, 6, 7), floats(2, 9, 17, 2))
+    volumes = [
+        lambda x, g, m=mode, a=align: F.grid_sample(x, g, m, align_corners=a)
+        for mode in ("bilinear", "nearest")
+        for align in (False, True)
+    ]
+    run(Calls(volumes), floats(1, 2, 4, 5, 6), floats(1, 2, 3, 4, 3))
+
+
+def test_adaptive_max_pools(run):
+    run(
+        Calls(
+            [
+                lambda x: F.adaptive_max_pool2d(x, (3, 2)),
+                lambda x: F.adaptive_max_pool2d(x, (3, None), return_indices=True),
+                lambda x: F.adaptive_max_pool1d(x[0] * 2, 4),
+                lambda x: F.adaptive_max_pool3d(x[None], 2),
+                lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
+            ]
+        ),
+        floats(2, 4, 6, 8),
+    )
+
+
+def test_order(run):
+    ties = [
+        lambda x: x.sort(dim=1, stable=True),
+        lambda x: x.sort(dim=0, descending=True, stable=True),
+        lambda x: torch.argsort(x, stable=True, descending=True),
+        lambda x: x.topk(3),
+        lambda x: x.topk(20, sorted=False),
+        lambda x: x.topk(2, 0, largest=False),
+        lambda x: torch.searchsorted(torch.arange(0, 9, 2), x),
+        lambda x: torch.bucketize(x, torch.arange(0, 9, 2), right=True, out_int32=True),
+    ]
+    run(Calls(ties), integers(9, 4, 200))
+    indices = [
+        lambda x, f=function: f(torch.where(x > 1, float("nan"), x))[1]
+        for function in (ties[0], ties[1], ties[3], ties[5])
+    ]
+    run(Calls(indices), floats(3, 40))
+
+
+def test_the_indices_of_an_unstable_sort_are_torchs(run, compilations):
+    run(Calls([lambda x: x.sort(1)]), integers(3, 4, 200), coverage=None)
+    (fallback,) = compilations[-1].report["fallbacks"]
+    assert fallback["op"] == "aten.sort.default"
+    assert "not stable" in fallback["reason"]
+
+
+def rotate(x, frequencies):
+    pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * frequencies).flatten(-2)
+
+
+def test_complex_numbers(run):
+    run(
+        Calls(
+            [
+                lambda x, t: rotate(x, torch.polar(torch.ones_like(t), t)),
+                lambda x, t: rotate(x, torch.polar(torch.ones(5, 4), t)[:, None].transpose(0, 1)),
+                lambda x, t: rotate(x, torch.complex(t, t * 2).unsqueeze(0)),
+                lambda x, t: rotate(x, t),
+                lambda x, t: torch.view_as_complex(x.reshape(-1, 2)).abs(),
+                lambda x, t: torch.complex(t, -t).conj().angle(),
+                lambda x, t: (torch.complex(t, -t) + torch.complex(t, t)).view(-1).imag,
+            ]
+        ),
+        floats(2, 3, 5, 8),
+        floats(5, 4),
+    )
+
+
+def test_complex_tensors_from_outside(run):
+    frequencies = torch.polar(torch.ones(5, 4), floats(5, 4))
+    run(Calls([rotate]), floats(2, 3, 5, 8), frequencies, coverage=None)
+    run(
+        Calls([lambda x, f: (rotate(x, f) * 2, torch.fft.fft(f * f).abs(), f * 2)]),
+        floats(2, 3, 5, 8),
+        frequencies,
+        coverage=None,
+    )
+
+
+def test_layers(run):
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    first = torch.nn.TransformerEncoderLayer(
+        8, 2, 16, batch_first=True, norm_first=True, activation="gelu"
+    ).eval()
+    run(torch.nn.Sequential(layer, first).eval(), floats(2, 5, 8))
+    norm = torch.nn.BatchNorm2d(4, track_running_stats=False).eval()
+    run(norm, floats(3, 4, 5, 6))

@@ -1,11 +1,14 @@
-// PreparePool: max_pool, avg_pool and adaptive_avg_pool over floats.
+// PreparePool: max_pool, avg_pool and the adaptive ones over floats; resampling by steps of its
+// own.
 //
 // In:  a body of one pooling node. Out: a step that knows the window of each output position. The
 // rest (max_pool_indices, f64) goes to the reference kernels.
 #include <algorithm>
 
+#include "cpu/run/grid_sample.h"
 #include "cpu/run/one_node.h"
 #include "cpu/run/parallel.h"
+#include "cpu/run/resample.h"
 #include "cpu/run/step.h"
 #include "cpu/simd/pool_kernels.h"
 
@@ -113,14 +116,16 @@ void MergeWholeDims(PoolShape& shape) {
 }  // namespace
 
 std::unique_ptr<PreparedStep> PreparePool(const StepSite& site) {
+  if (FindOneNode(site.body, {"resample"})) return PrepareResample(site);
+  if (FindOneNode(site.body, {"grid_sample"})) return PrepareGridSample(site);
   std::optional<OneNode> one =
-      FindOneNode(site.body, {"max_pool", "avg_pool", "adaptive_avg_pool"});
+      FindOneNode(site.body, {"max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool"});
   if (!one || site.inputs[0].dtype == DType::kFloat64) return PrepareReference(site);
-  PoolShape shape{.is_max = one->node->op->name == "max_pool",
+  PoolShape shape{.is_max = one->node->op->name.ends_with("max_pool"),
                   .dtype = site.inputs[0].dtype,
                   .x = MakeSpatialView(site.inputs[0]),
                   .y = MakeSpatialView(site.outputs[0])};
-  if (one->node->op->name == "adaptive_avg_pool") {
+  if (one->node->op->name.starts_with("adaptive")) {
     FillAdaptive(shape);
   } else {
     FillSliding(one->node->attrs, shape);

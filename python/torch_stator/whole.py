@@ -1,0 +1,44 @@
+"""Operators that torch takes apart while it traces, whatever decompositions it is given, and that
+engines run whole."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch._C import DispatchKey
+
+_PACKETS = [
+    f"{name}{dims}d"
+    for name in ("upsample_nearest", "_upsample_nearest_exact")
+    for dims in (1, 2, 3)
+] + [
+    "upsample_linear1d",
+    "upsample_bilinear2d",
+    "upsample_trilinear3d",
+    "upsample_bicubic2d",
+    "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa",
+]
+_KEYS = (DispatchKey.Autograd, DispatchKey.CompositeImplicitAutograd)
+
+
+@contextlib.contextmanager
+def keep_whole() -> Iterator[None]:
+    """Within, tracing leaves resampling whole: torch's Python kernels, which take it apart, are set
+    aside for its C++ kernels, which do not. Compilations run one at a time, in dynamo's lock."""
+    packets = [getattr(torch.ops.aten, name) for name in _PACKETS]
+    ops = [getattr(packet, name) for packet in packets for name in packet.overloads()]
+    taken = [
+        (op, key, op.py_kernels.pop(key)) for op in ops for key in _KEYS if key in op.py_kernels
+    ]
+    for op in ops:
+        op._dispatch_cache.clear()
+    try:
+        yield
+    finally:
+        for op, key, kernel in taken:
+            op.py_kernels[key] = kernel
+        for op in ops:
+            op._dispatch_cache.clear()

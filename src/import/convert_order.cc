@@ -1,0 +1,59 @@
+// Converters of ops that put elements in order.
+#include "import/conversion.h"
+
+namespace stator {
+namespace {
+
+using Values = std::vector<ValueId>;
+
+constexpr std::string_view kUnstable =
+    "a sort that is not stable leaves equal elements in the order of torch's algorithm";
+
+// A stable sort.
+Values ConvertSort(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  int rank = c.type(self).rank(), dim = c.DimIndex("dim", rank, -1);
+  c.Require(c.Bool("stable", false), kUnstable);
+  if (rank == 0) return {self, c.Literal(DType::kInt64, 0)};
+  return c.graph()
+      .node(c.AddNode("sort", {self},
+                      {{"dim", Dim(dim)}, {"descending", c.Bool("descending", false)}}))
+      .outputs;
+}
+
+Values ConvertTopk(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  int rank = c.type(self).rank(), dim = c.DimIndex("dim", rank, -1);
+  c.Require(rank > 0, "topk of a number");
+  return c.graph()
+      .node(c.AddNode("topk", {self},
+                      {{"dim", Dim(dim)},
+                       {"k", Dim(c.Int("k"))},
+                       {"largest", c.Bool("largest", true)},
+                       {"sorted", c.Bool("sorted", true)}}))
+      .outputs;
+}
+
+// searchsorted, and bucketize, which names its arguments otherwise.
+Values ConvertSearchsorted(Conversion& c, std::string_view names) {
+  size_t comma = names.find(',');
+  ValueId sorted = c.Tensor(names.substr(0, comma)), values = c.Tensor(names.substr(comma + 1));
+  c.Require(!c.Has("sorter"), "searchsorted by way of a sorter");
+  bool right = c.Has("side") ? c.String("side", "left") == "right" : c.Bool("right", false);
+  return {c.Add("searchsorted", {sorted, values},
+                {{"right", right}, {"dtype", c.output_type().dtype}})};
+}
+
+constexpr Converter kRows[] = {
+    {"aten.sort.default", nullptr, kUnstable},
+    {"aten.sort.stable", ConvertSort},
+    {"aten.topk.default", ConvertTopk},
+    {"aten.searchsorted.Tensor", ConvertSearchsorted, "sorted_sequence,self"},
+    {"aten.bucketize.Tensor", ConvertSearchsorted, "boundaries,self"},
+};
+
+}  // namespace
+
+std::span<const Converter> OrderConverters() { return kRows; }
+
+}  // namespace stator
