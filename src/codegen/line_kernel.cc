@@ -17,6 +17,7 @@ std::optional<AnchoredBody> FindLine(const CudaSite& site) {
   if (!body) return std::nullopt;
   std::string_view op = body->anchor->op->name;
   if (op != "cumsum" && op != "cumprod" && op != "scatter") return std::nullopt;
+  if (body->anchor->attrs.Find("reduce") != nullptr) return std::nullopt;  // scatter into sums
   return body;
 }
 

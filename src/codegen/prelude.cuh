@@ -112,7 +112,17 @@ struct Int {
   friend Int sign(Int a) { return (a > 0) - (a < 0); }
   friend Int maximum(Int a, Int b) { return a > b ? a : b; }
   friend Int minimum(Int a, Int b) { return a < b ? a : b; }
+  friend Int fmax(Int a, Int b) { return maximum(a, b); }
+  friend Int fmin(Int a, Int b) { return minimum(a, b); }
   friend bool isinf(Int) { return false; }
+
+  friend Int shift_left(Int a, Int b) {
+    return b < 0 || b >= Int(8 * sizeof(T)) ? Int(0) : Int(a.bits() << b.bits());
+  }
+  friend Int shift_right(Int a, Int b) {
+    if (b >= 0 && b < Int(8 * sizeof(T))) return a.value >> b.value;
+    return a < 0 ? Int(-1) : Int(0);
+  }
 
   friend Int trunc_div(Int a, Int b) {
     if (b == 0) return 0;
@@ -302,6 +312,10 @@ T where(bool mask, T a, Exactly<T> b) {
 
 inline bool maximum(bool a, bool b) { return a || b; }
 inline bool minimum(bool a, bool b) { return a && b; }
+inline bool fmax(bool a, bool b) { return a || b; }
+inline bool fmin(bool a, bool b) { return a && b; }
+inline bool shift_left(bool a, bool) { return a; }
+inline bool shift_right(bool a, bool b) { return a && !b; }
 inline bool sign(bool a) { return a; }
 inline bool bitwise_not(bool a) { return !a; }
 inline bool isinf(bool) { return false; }

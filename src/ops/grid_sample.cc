@@ -192,6 +192,7 @@ constexpr AttrDef kAttrs[] = {
 #define GRID_ATTRS(mode, padding, align) \
   "{mode = \"" mode "\", padding = \"" padding "\", align_corners = " align "}"
 constexpr OpSample kSamples[] = {
+    {"_[1, 3, 5, 5], _[1, 3, 7, 2]", GRID_ATTRS("bilinear", "zeros", "false")},
     {"_[2, 3, 4, 5], _[2, 3, 7, 2]", GRID_ATTRS("bilinear", "zeros", "false")},
     {"_[1, 2, 4, 5], _[1, 6, 3, 2]", GRID_ATTRS("bilinear", "border", "true")},
     {"_[1, 2, 4, 5], _[1, 6, 3, 2]", GRID_ATTRS("bilinear", "reflection", "false")},

@@ -193,6 +193,7 @@ constexpr OpSample kTopkSamples[] = {
     {"_[9, 4]", "{dim = 0, k = 2, largest = false, sorted = true}"},
     {"_[2, 3, 7]", "{dim = 2, k = 7, largest = true, sorted = true}"},
     {"_[3, 200]", "{dim = 1, k = 2, largest = true, sorted = true}"},
+    {"_[5, 3]", "{dim = 0, k = 3, largest = true, sorted = true}"},
     {"_[200]", "{dim = 0, k = 50, largest = false, sorted = false}"},
     {"_[1, 1]", "{dim = 1, k = 1, largest = true, sorted = false}"},
     {"_[0, 3]", "{dim = 1, k = 2, largest = true, sorted = true}"},

@@ -202,6 +202,7 @@ constexpr OpSample kSamples[] = {
     {"_[1, 2, 9, 8]", R"({mode = "linear_aa", align_corners = false, output_size = [4, 19]})"},
     {"_[1, 2, 9, 8]", R"({mode = "cubic_aa", align_corners = false, output_size = [5, 3]})"},
     {"_[2, 3, 7]", R"({mode = "linear", align_corners = false, output_size = [17]})"},
+    {"_[1, 3, 7]", R"({mode = "nearest", align_corners = false, output_size = [11]})"},
     {"_[2, 3, 7]",
      R"({mode = "nearest", align_corners = false, output_size = [3], scale_w = 0.5})"},
     {"_[1, 2, 3, 4, 5]", R"({mode = "linear", align_corners = false, output_size = [4, 4, 9]})"},

@@ -202,11 +202,15 @@ TEST(OpTable, ReferencesWriteStridedOutputs) {
       for (const auto& input : sample.inputs) {
         refs.push_back(input ? inputs[next++].ref : TensorRef{});
       }
-      HostTensor dense = MakeHostTensor(sample.outputs[0]);
-      HostTensor strided = MakeStrided(dense.ref);
-      op->reference(sample.attrs, refs, std::span(&dense.ref, 1));
-      op->reference(sample.attrs, refs, std::span(&strided.ref, 1));
-      ExpectClose(strided.ref, dense.ref, 0, 0);
+      std::vector<HostTensor> dense, strided;
+      for (const TensorType& type : sample.outputs) {
+        dense.push_back(MakeHostTensor(type));
+        strided.push_back(MakeStrided(dense.back().ref));
+      }
+      std::vector<TensorRef> dense_refs = Refs(dense), strided_refs = Refs(strided);
+      op->reference(sample.attrs, refs, dense_refs);
+      op->reference(sample.attrs, refs, strided_refs);
+      for (size_t i = 0; i < dense.size(); ++i) ExpectClose(strided_refs[i], dense_refs[i], 0, 0);
     }
   }
 }
