@@ -190,8 +190,9 @@ def _tokens(vocabulary):
 def _torchvision(name):
     def make():
         import torchvision
+        from zoo import spread
 
-        return getattr(torchvision.models, name)()
+        return spread(getattr(torchvision.models, name)())
 
     return make, _images
 

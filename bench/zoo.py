@@ -28,12 +28,12 @@ def _vision(name):
     def make():
         import torchvision
 
-        return _spread(getattr(torchvision.models, name)())
+        return spread(getattr(torchvision.models, name)())
 
     return Model(make, lambda: {"x": torch.randn(1, 3, 224, 224)})
 
 
-def _spread(model):
+def spread(model):
     """Fresh weights give outputs that vanish; a trained model's do not. Draws the layers that start
     at zero, and lets each batch norm see a batch."""
     for module in model.modules():

@@ -198,17 +198,18 @@ void CudaDevice::Finish() {
 
 StreamKey CudaDevice::FindKey(DeviceStream stream) {
   CudaScope scope(driver_, context_);
-  StreamKey key;
   auto cuda_stream = static_cast<CUstream>(stream);
-  unsigned long long id = 0;
-  STATOR_CUDA(driver_, StreamGetId, cuda_stream, &id);
-  key.stream = id;
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
   cuuint64_t capture = 0;
   CUresult result = driver_.StreamGetCaptureInfo(cuda_stream, &status, &capture, nullptr, nullptr,
                                                  nullptr, nullptr);
-  if (result == CUDA_SUCCESS && status == CU_STREAM_CAPTURE_STATUS_ACTIVE) key.capture = capture;
-  return key;
+  // A stream that is being captured may not be asked for its id; the capture's is its own.
+  if (result == CUDA_SUCCESS && status == CU_STREAM_CAPTURE_STATUS_ACTIVE) {
+    return {.stream = 0, .capture = capture};
+  }
+  unsigned long long id = 0;
+  STATOR_CUDA(driver_, StreamGetId, cuda_stream, &id);
+  return {.stream = id, .capture = 0};
 }
 
 }  // namespace stator
