@@ -7,8 +7,9 @@ from torch_stator.backend import on_compilation
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo(tmp_path, monkeypatch):
-    """Each test traces anew, with an empty cache of measured times."""
+    """Each test traces anew, with empty caches, and hears the warnings that another has heard."""
     monkeypatch.setenv("STATOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch_stator.errors._warned", set())
     torch._dynamo.reset()
     torch.manual_seed(0)
 
