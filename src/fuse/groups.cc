@@ -6,26 +6,12 @@
 
 #include "base/error.h"
 #include "ir/op_def.h"
+#include "ops/kernel_kind.h"
 
 namespace stator {
 namespace {
 
 constexpr size_t kMaxGroupNodes = 64;
-
-const std::map<std::string_view, std::string_view> kKindOfOp = {
-    {"conv", "conv"},
-    {"matmul", "gemm"},
-    {"attention", "attention"},
-    {"max_pool", "pool"},
-    {"avg_pool", "pool"},
-    {"embedding", "gather"},
-    {"index_select", "gather"},
-    {"concat", "concat"},
-    {"adaptive_avg_pool", "pool"},
-    {"adaptive_max_pool", "pool"},
-    {"resample", "pool"},
-    {"grid_sample", "pool"},
-};
 
 // Whether a rowwise node works along the last dims only.
 bool IsAlongLastDims(const Graph& graph, const Node& node) {
@@ -105,7 +91,7 @@ class Grouper {
   // A gemm or conv takes in the chain of pointwise nodes behind it while a tactic can run the
   // whole.
   void GrowEpilogue(NodeId anchor) {
-    std::string_view kind = kKindOfOp.at(graph_.node(anchor).op->name);
+    std::string_view kind = StructuredKind(*graph_.node(anchor).op);
     int group = NewGroup(kind, anchor);
     std::vector<NodeId> chain = {anchor};
     while (true) {
@@ -141,8 +127,7 @@ class Grouper {
     } else if (node.op->Is(kReduction)) {
       NewGroup("reduce", id, graph_.type(node.inputs[0]).dims);
     } else {
-      auto it = kKindOfOp.find(node.op->name);
-      NewGroup(it == kKindOfOp.end() ? "reference" : it->second, id);
+      NewGroup(StructuredKind(*node.op), id);
     }
   }
 

@@ -12,6 +12,7 @@
 #include "cuda/run/cudnn_step.h"
 #include "cuda/run/gemm.h"
 #include "ir/op_def.h"
+#include "ops/kernel_kind.h"
 
 namespace stator {
 namespace {
@@ -44,15 +45,10 @@ int64_t FindAlignment(const KernelSite& site) {
 
 // The kind of the kernel that a node would be alone.
 std::string_view KindOf(const OpDef& op) {
-  static const std::map<std::string_view, std::string_view> kKindOfOp = {
-      {"conv", "conv"},          {"matmul", "gemm"},   {"attention", "attention"},
-      {"max_pool", "pool"},      {"avg_pool", "pool"}, {"embedding", "gather"},
-      {"index_select", "gather"}};
-  if (auto it = kKindOfOp.find(op.name); it != kKindOfOp.end()) return it->second;
   if (op.Is(kPointwise)) return "pointwise";
   if (op.Is(kRowwise)) return "rowwise";
   if (op.Is(kReduction)) return "reduce";
-  return "reference";
+  return StructuredKind(op);
 }
 
 // A graph of the node alone; absent inputs stay absent, single-element literals
