@@ -1,8 +1,7 @@
 #include "api/devices.h"
 
-#include <charconv>
-
 #include "base/error.h"
+#include "base/target.h"
 #ifdef STATOR_CUDA
 #include "cuda/run/cuda_device.h"
 #include "cuda/run/shared_library.h"
@@ -24,18 +23,6 @@ Device& GetCuda(int ordinal) {
 
 Device& GetDevice(std::string_view target, int ordinal) {
   return target.starts_with("cuda") ? GetCuda(ordinal) : CpuDevice();
-}
-
-int GetOrdinal(std::string_view device) {
-  size_t colon = device.find(':');
-  if (colon == std::string_view::npos) return 0;
-  int ordinal = 0;
-  auto [end, error] =
-      std::from_chars(device.data() + colon + 1, device.data() + device.size(), ordinal);
-  if (error != std::errc() || end != device.data() + device.size() || ordinal < 0) {
-    Fail(ErrorKind::kInvalidArgument, "`{}` is no device: expected `cpu` or `cuda:0`", device);
-  }
-  return ordinal;
 }
 
 DLDevice ToDLDevice(const Device& device) {

@@ -17,9 +17,6 @@ namespace stator {
 // ordinal. Raises as GetCudaDevice (cuda/run/cuda_device.h).
 Device& GetDevice(std::string_view target, int ordinal);
 
-// 1 for "cuda:1"; 0 for a name without an ordinal.
-int GetOrdinal(std::string_view device);
-
 DLDevice ToDLDevice(const Device& device);
 
 // Why there is no CUDA device of this ordinal to run engines on: no driver, too old a GPU, ...;

@@ -23,6 +23,7 @@
 #include "api/dlpack.h"
 #include "base/error.h"
 #include "base/file_map.h"
+#include "base/target.h"
 #include "compile/compile.h"
 #include "import/import.h"
 #include "ir/parse.h"

@@ -102,4 +102,16 @@ std::optional<Target> FindTarget(int major, int minor) {
   return found;
 }
 
+int GetOrdinal(std::string_view device) {
+  size_t colon = device.find(':');
+  if (colon == std::string_view::npos) return 0;
+  int ordinal = 0;
+  auto [end, error] =
+      std::from_chars(device.data() + colon + 1, device.data() + device.size(), ordinal);
+  if (error != std::errc() || end != device.data() + device.size() || ordinal < 0) {
+    Fail(ErrorKind::kInvalidArgument, "`{}` is no device: expected `cpu` or `cuda:0`", device);
+  }
+  return ordinal;
+}
+
 }  // namespace stator

@@ -39,4 +39,7 @@ const Target* FindTarget(std::string_view arch);
 // one under the device's own arch. Empty below 8.0.
 std::optional<Target> FindTarget(int major, int minor);
 
+// The number of a device by name: 1 for "cuda:1", 0 for a name without one. Raises InvalidArgument.
+int GetOrdinal(std::string_view device);
+
 }  // namespace stator

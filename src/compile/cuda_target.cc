@@ -1,7 +1,6 @@
 #ifdef STATOR_CUDA
 #include "compile/cuda_target.h"
 
-#include <charconv>
 #include <map>
 #include <mutex>
 
@@ -12,13 +11,9 @@
 namespace stator {
 namespace {
 
-// The target of "sm_90".
 Target TargetOf(const CudaDevice& device) {
-  std::string arch = device.arch();
-  int capability = 0;
-  std::from_chars(arch.data() + 3, arch.data() + arch.size(), capability);
-  std::optional<Target> target = FindTarget(capability / 10, capability % 10);
-  STATOR_CHECK(target.has_value(), "{} is a device without a target", arch);
+  std::optional<Target> target = FindTarget(device.major(), device.minor());
+  STATOR_CHECK(target.has_value(), "{} is a device without a target", device.arch());
   return *target;
 }
 
@@ -50,11 +45,7 @@ std::unique_ptr<CudaTarget> MakeTarget(std::string_view device) {
     Fail(ErrorKind::kInvalidArgument, "there is no device engine for {}: expected cpu, cuda or {}",
          device, AllTargets().front().arch);
   }
-  int ordinal = 0;
-  if (size_t colon = device.find(':'); colon != std::string_view::npos) {
-    std::from_chars(device.data() + colon + 1, device.data() + device.size(), ordinal);
-  }
-  CudaDevice& found = GetCudaDevice(ordinal);
+  CudaDevice& found = GetCudaDevice(GetOrdinal(device));
   return std::make_unique<CudaTarget>(TargetOf(found), &found);
 }
 

@@ -52,6 +52,9 @@ class CudaDevice final : public Device {
   const CudaCopier& copier() const { return *copier_; }
   int ordinal() const { return ordinal_; }
   const std::string& model() const { return model_; }
+  // Of the compute capability: 9 and 0.
+  int major() const { return major_; }
+  int minor() const { return minor_; }
   // "sm_90"
   std::string arch() const;
   // Used with the context current alone.
