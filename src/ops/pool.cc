@@ -73,8 +73,29 @@ void ForEachOutput(const SpatialView& y, Fn&& fn) {
   }
 }
 
-// Writes the largest element of each window, or (kIndices) where it lies in the spatial dims. As
-// torch: the first of equals, and the last NaN.
+// The largest element of a window, as torch finds it: the first of equals, and the last NaN; minus
+// infinity of none.
+struct Largest {
+  double value = -std::numeric_limits<double>::infinity();
+  int64_t index = -1;  // in the spatial dims
+
+  void Offer(double offered, const Triple& position, const SpatialView& x) {
+    if (index >= 0 && !(offered > value) && !std::isnan(offered)) return;
+    value = offered;
+    index = (position[0] * x.dims[1] + position[1]) * x.dims[2] + position[2];
+  }
+
+  template <bool kIndices, typename T>
+  void Write(const TensorRef& output, int64_t offset) const {
+    if constexpr (kIndices) {
+      Data<int64_t>(output)[offset] = index;
+    } else {
+      Data<T>(output)[offset] = scalar::CastTo<T>(value);
+    }
+  }
+};
+
+// Writes the largest element of each window, or (kIndices) where it lies in the spatial dims.
 template <bool kIndices>
 void ReferenceMaxPool(const Attrs& attrs, std::span<const TensorRef> inputs,
                       std::span<TensorRef> outputs) {
@@ -86,25 +107,16 @@ void ReferenceMaxPool(const Attrs& attrs, std::span<const TensorRef> inputs,
   DispatchFloat(inputs[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     ForEachOutput(y, [&](int64_t n, int64_t c, const Triple& out) {
-      double best = -std::numeric_limits<double>::infinity();
-      int64_t index = -1;
+      Largest largest;
       ForEachPosition({0, 0, 0}, kernel, [&](const Triple& k) {
         Triple in;
         for (int i = 0; i < kMaxSpatialDims; ++i) {
           in[i] = out[i] * stride[i] - padding[i] + k[i] * dilation[i];
         }
         if (!x.Contains(in)) return;
-        double value = ToAccumulator(Data<T>(inputs[0])[x.OffsetOf(n, c, in)]);
-        if (index >= 0 && !(value > best) && !std::isnan(value)) return;
-        best = value;
-        index = (in[0] * x.dims[1] + in[1]) * x.dims[2] + in[2];
+        largest.Offer(ToAccumulator(Data<T>(inputs[0])[x.OffsetOf(n, c, in)]), in, x);
       });
-      int64_t offset = y.OffsetOf(n, c, out);
-      if constexpr (kIndices) {
-        Data<int64_t>(outputs[0])[offset] = index;
-      } else {
-        Data<T>(outputs[0])[offset] = scalar::CastTo<T>(best);
-      }
+      largest.Write<kIndices, T>(outputs[0], y.OffsetOf(n, c, out));
     });
   });
 }
@@ -192,20 +204,11 @@ void ReferenceAdaptiveMax(const Attrs&, std::span<const TensorRef> inputs,
     ForEachOutput(y, [&](int64_t n, int64_t c, const Triple& out) {
       Triple begin, end;
       AdaptiveWindow(x, y, out, begin, end);
-      double best = 0;
-      int64_t index = -1;
+      Largest largest;
       ForEachPosition(begin, end, [&](const Triple& in) {
-        double value = ToAccumulator(Data<T>(inputs[0])[x.OffsetOf(n, c, in)]);
-        if (index >= 0 && !(value > best) && !std::isnan(value)) return;
-        best = value;
-        index = (in[0] * x.dims[1] + in[1]) * x.dims[2] + in[2];
+        largest.Offer(ToAccumulator(Data<T>(inputs[0])[x.OffsetOf(n, c, in)]), in, x);
       });
-      int64_t offset = y.OffsetOf(n, c, out);
-      if constexpr (kIndices) {
-        Data<int64_t>(outputs[0])[offset] = index;
-      } else {
-        Data<T>(outputs[0])[offset] = scalar::CastTo<T>(best);
-      }
+      largest.Write<kIndices, T>(outputs[0], y.OffsetOf(n, c, out));
     });
   });
 }

@@ -7,6 +7,7 @@
 #include "cpu/run/post_ops.h"
 #include "cpu/run/split_step.h"
 #include "ops/tensor.h"
+#include "runtime/strided_rows.h"
 
 namespace stator {
 namespace {
@@ -42,18 +43,9 @@ Matrix LastMatrix(const TensorRef& tensor) {
 
 // All dims but the last seen as rows; empty when their strides do not allow it.
 std::optional<Matrix> FindRows(const TensorRef& tensor) {
-  int last = tensor.rank() - 1;
-  int64_t rows = 1, row_stride = 0;
-  for (int i = last; i-- > 0;) {
-    if (tensor.dims[i] == 1) continue;
-    if (rows == 1) {
-      row_stride = tensor.strides[i];
-    } else if (tensor.strides[i] != rows * row_stride) {
-      return std::nullopt;
-    }
-    rows *= tensor.dims[i];
-  }
-  return MakeMatrix(rows, tensor.dims[last], row_stride, tensor.strides[last]);
+  std::optional<StridedRows> rows = FindStridedRows(tensor);
+  if (!rows) return std::nullopt;
+  return MakeMatrix(rows->count, tensor.dims.back(), rows->stride, tensor.strides.back());
 }
 
 // ---- operands as one form takes them

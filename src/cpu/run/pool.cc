@@ -7,43 +7,13 @@
 
 #include "cpu/run/grid_sample.h"
 #include "cpu/run/one_node.h"
-#include "cpu/run/parallel.h"
 #include "cpu/run/resample.h"
 #include "cpu/run/step.h"
+#include "cpu/run/task_step.h"
 #include "cpu/simd/pool_kernels.h"
 
 namespace stator {
 namespace {
-
-class PoolStep final : public PreparedStep {
- public:
-  explicit PoolStep(PoolShape shape)
-      : shape_(std::move(shape)),
-        kernel_(GetPoolKernel()),
-        num_tasks_(kernel_.num_tasks(shape_)),
-        num_parts_(std::min<int64_t>(NumThreads(), num_tasks_)),
-        ws_floats_(kernel_.ws_floats(shape_)) {}
-
-  int64_t ws_bytes() const override {
-    return num_parts_ * ws_floats_ * static_cast<int64_t>(sizeof(float));
-  }
-
-  void Run(const StepArgs& args) const override {
-    float* ws = reinterpret_cast<float*>(args.ws);
-    // As many parts as workspaces, whatever the number of threads is by now.
-    ParallelFor(num_parts_, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        kernel_.run(shape_, args.inputs[0], args.outputs[0], num_tasks_ * part / num_parts_,
-                    num_tasks_ * (part + 1) / num_parts_, ws + part * ws_floats_);
-      }
-    });
-  }
-
- private:
-  PoolShape shape_;
-  PoolKernel kernel_;
-  int64_t num_tasks_, num_parts_, ws_floats_;
-};
 
 // Windows of `kernel` elements, `step` apart, that start every `stride` elements from -padding.
 std::vector<PoolWindow> SlidingWindows(int64_t outputs, int64_t size, int64_t kernel,
@@ -131,7 +101,7 @@ std::unique_ptr<PreparedStep> PreparePool(const StepSite& site) {
     FillSliding(one->node->attrs, shape);
   }
   MergeWholeDims(shape);
-  return std::make_unique<PoolStep>(std::move(shape));
+  return std::make_unique<TaskStep<PoolShape, PoolKernel>>(std::move(shape), GetPoolKernel());
 }
 
 }  // namespace stator

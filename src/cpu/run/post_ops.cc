@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "cpu/run/exact_step.h"
+#include "ir/epilogue.h"
 #include "ir/op_def.h"
 #include "ops/tensor.h"
 
@@ -96,79 +97,15 @@ dnnl::memory::desc DenseDesc(const dnnl::memory::desc& desc) {
   return MakeDesc(DType::kFloat32, dims, DenseStrides(dims));
 }
 
-class Finder {
- public:
-  explicit Finder(const Graph& body) : body_(body) {}
-
-  std::optional<FusedBody> Run() {
-    std::vector<NodeId> nodes = body_.nodes();
-    if (nodes.empty() || body_.outputs().size() != 1) return std::nullopt;
-    FusedBody fused{.anchor = &body_.node(nodes[0])};
-    std::string_view op = fused.anchor->op->name;
-    if (op != "matmul" && op != "conv") return std::nullopt;
-    for (ValueId input : fused.anchor->inputs) {
-      fused.operands.push_back(input.valid() ? FindInput(input) : -1);
-      if (input.valid() && fused.operands.back() < 0) return std::nullopt;
-    }
-    out_ = &body_.type(fused.anchor->outputs[0]);
-    channel_dim_ = ChannelDim(*fused.anchor, out_->rank());
-    chain_ = fused.anchor->outputs[0];
-    for (size_t i = 1; i < nodes.size(); ++i) {
-      std::optional<PostOp> post_op = FindPostOp(body_.node(nodes[i]));
-      if (!post_op) return std::nullopt;
-      fused.post_ops.push_back(*post_op);
-      chain_ = body_.node(nodes[i]).outputs[0];
-    }
-    return body_.outputs()[0] == chain_ ? std::optional(fused) : std::nullopt;
-  }
-
- private:
-  int FindInput(ValueId value) const {
-    auto it = std::find(body_.inputs().begin(), body_.inputs().end(), value);
-    return it == body_.inputs().end() ? -1 : static_cast<int>(it - body_.inputs().begin());
-  }
-
-  std::optional<PostOp> FindPostOp(const Node& node) const {
-    const TensorType& type = body_.type(node.outputs[0]);
-    bool fits = type.dims == out_->dims && type.dtype == DType::kFloat32 &&
-                out_->dtype == DType::kFloat32 && node.inputs.size() <= 2;
-    if (!fits) return std::nullopt;
-    if (node.inputs.size() == 1) {
-      return node.inputs[0] == chain_ ? FindUnary(node) : std::nullopt;
-    }
-    int chain = node.inputs[0] == chain_ ? 0 : 1;
-    ValueId other = node.inputs[1 - chain];
-    if (node.inputs[chain] != chain_ || other == chain_) return std::nullopt;
-    if (std::optional<double> number = FindSplat(body_, other)) {
-      return FindLinear(node.op->name, chain, static_cast<float>(*number));
-    }
-    std::optional<Algorithm> binary = FindBinary(node.op->name, chain);
-    PostOp post_op{.input = FindInput(other)};
-    const TensorType& operand = body_.type(other);
-    bool full = operand.dims == out_->dims;
-    post_op.per_channel = !full;
-    if (!binary || post_op.input < 0 || operand.dtype != DType::kFloat32) return std::nullopt;
-    if (!full && !IsPerChannel(operand)) return std::nullopt;
-    post_op.algorithm = *binary;
-    return post_op;
-  }
-
-  // Whether all of the operand's dims are 1 but the one that meets the output's channels.
-  bool IsPerChannel(const TensorType& operand) const {
-    int skipped = out_->rank() - operand.rank();
-    if (channel_dim_ < skipped) return false;
-    for (int i = 0; i < operand.rank(); ++i) {
-      const Dim& expected = i + skipped == channel_dim_ ? out_->dims[channel_dim_] : Dim(1);
-      if (!(operand.dims[i] == expected)) return false;
-    }
-    return true;
-  }
-
-  const Graph& body_;
-  const TensorType* out_ = nullptr;
-  int channel_dim_ = 0;
-  ValueId chain_;
-};
+std::optional<PostOp> FindPostOp(const Graph& body, const EpilogueOp& op) {
+  const Node& node = *op.node;
+  if (node.inputs.size() == 1) return FindUnary(node);
+  if (op.number) return FindLinear(node.op->name, op.chain, static_cast<float>(*op.number));
+  std::optional<Algorithm> binary = FindBinary(node.op->name, op.chain);
+  DType operand = body.type(body.inputs()[op.input]).dtype;
+  if (!binary || operand != DType::kFloat32) return std::nullopt;
+  return PostOp{.algorithm = *binary, .input = op.input, .per_channel = op.per_channel};
+}
 
 }  // namespace
 
@@ -201,6 +138,19 @@ std::unique_ptr<PreparedStep> FindFusedStep(const StepSite& site, const FusedBod
   return MakeExact(std::move(step), std::move(fusion), site, first + 1);
 }
 
-std::optional<FusedBody> FindFusedBody(const Graph& body) { return Finder(body).Run(); }
+std::optional<FusedBody> FindFusedBody(const Graph& body) {
+  std::optional<Epilogue> epilogue = FindEpilogue(body, "matmul");
+  if (!epilogue) epilogue = FindEpilogue(body, "conv");
+  if (!epilogue) return std::nullopt;
+  FusedBody fused{.anchor = epilogue->anchor, .operands = epilogue->operands};
+  for (const EpilogueOp& op : epilogue->ops) {
+    bool is_f32 = epilogue->anchor_dtype == DType::kFloat32 &&
+                  body.type(op.node->outputs[0]).dtype == DType::kFloat32;
+    std::optional<PostOp> post_op = is_f32 ? FindPostOp(body, op) : std::nullopt;
+    if (!post_op) return std::nullopt;
+    fused.post_ops.push_back(*post_op);
+  }
+  return fused;
+}
 
 }  // namespace stator

@@ -4,41 +4,11 @@
 #include <algorithm>
 
 #include "cpu/run/one_node.h"
-#include "cpu/run/parallel.h"
+#include "cpu/run/task_step.h"
 #include "cpu/simd/resample_kernels.h"
 
 namespace stator {
 namespace {
-
-class ResampleStep final : public PreparedStep {
- public:
-  explicit ResampleStep(ResampleShape shape)
-      : shape_(std::move(shape)),
-        kernel_(GetResampleKernel()),
-        num_tasks_(kernel_.num_tasks(shape_)),
-        num_parts_(std::min<int64_t>(NumThreads(), num_tasks_)),
-        ws_floats_(kernel_.ws_floats(shape_)) {}
-
-  int64_t ws_bytes() const override {
-    return num_parts_ * ws_floats_ * static_cast<int64_t>(sizeof(float));
-  }
-
-  void Run(const StepArgs& args) const override {
-    float* ws = reinterpret_cast<float*>(args.ws);
-    // As many parts as workspaces, whatever the number of threads is by now.
-    ParallelFor(num_parts_, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        kernel_.run(shape_, args.inputs[0], args.outputs[0], num_tasks_ * part / num_parts_,
-                    num_tasks_ * (part + 1) / num_parts_, ws + part * ws_floats_);
-      }
-    });
-  }
-
- private:
-  ResampleShape shape_;
-  ResampleKernel kernel_;
-  int64_t num_tasks_, num_parts_, ws_floats_;
-};
 
 // Lays the taps along the width out by tap, if all outputs have as many.
 void TransposeWidthTaps(ResampleShape& shape) {
@@ -73,7 +43,8 @@ std::unique_ptr<PreparedStep> PrepareResample(const StepSite& site) {
                                                shape.y.dims[i], false);
   }
   TransposeWidthTaps(shape);
-  return std::make_unique<ResampleStep>(std::move(shape));
+  return std::make_unique<TaskStep<ResampleShape, ResampleKernel>>(std::move(shape),
+                                                                   GetResampleKernel());
 }
 
 }  // namespace stator

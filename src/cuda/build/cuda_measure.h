@@ -20,7 +20,6 @@ class MeasureSite {
 
   const CudaStepSite& site() const { return site_; }
   CudaStepSite& site() { return site_; }
-  void SetAttrs(const Attrs& attrs) { step_.attrs = attrs; }
 
  private:
   Step step_;

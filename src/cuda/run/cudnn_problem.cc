@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 #include "cuda/run/cudnn_step.h"
-#include "cuda/run/epilogue.h"
+#include "ir/epilogue.h"
 #include "ir/type.h"
 
 namespace stator {

@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "cuda/run/epilogue.h"
+#include "ir/epilogue.h"
+#include "runtime/strided_rows.h"
 
 namespace stator {
 namespace {
@@ -124,18 +125,9 @@ Matrix LastMatrix(const TensorRef& tensor) {
 
 // All dims but the last seen as rows; empty when their strides do not allow it.
 std::optional<Matrix> FindRows(const TensorRef& tensor) {
-  int last = tensor.rank() - 1;
-  int64_t rows = 1, row_stride = 0;
-  for (int i = last; i-- > 0;) {
-    if (tensor.dims[i] == 1) continue;
-    if (rows == 1) {
-      row_stride = tensor.strides[i];
-    } else if (tensor.strides[i] != rows * row_stride) {
-      return std::nullopt;
-    }
-    rows *= tensor.dims[i];
-  }
-  return MakeMatrix(rows, tensor.dims[last], row_stride, tensor.strides[last]);
+  std::optional<StridedRows> rows = FindStridedRows(tensor);
+  if (!rows) return std::nullopt;
+  return MakeMatrix(rows->count, tensor.dims.back(), rows->stride, tensor.strides.back());
 }
 
 // Positions of a, b, the output and the residual.

@@ -1,4 +1,4 @@
-#include "cuda/run/epilogue.h"
+#include "ir/epilogue.h"
 
 #include <algorithm>
 

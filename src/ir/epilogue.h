@@ -1,5 +1,5 @@
-// What a gemm or conv kernel computes, as NVIDIA's libraries can be asked for it: an anchor, then a
-// chain of pointwise nodes.
+// What a gemm or conv kernel computes, as a library can be asked for it: an anchor, then a chain of
+// pointwise nodes.
 //
 // In:  a kernel's body.
 // Out: its matmul or conv node, and each node behind it with its second operand.
