@@ -3,6 +3,7 @@
 import json
 import subprocess
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -355,9 +356,12 @@ def test_usage(stator, plan):
 
 def test_needs_no_torch(stator):
     """Neither libtorch nor libpython is linked."""
-    libraries = subprocess.run(
+    listing = subprocess.run(
         ["ldd", stator.path], capture_output=True, text=True, check=True
     ).stdout
-    assert "not found" not in libraries
-    for name in ("torch", "c10", "python"):
-        assert name not in libraries
+    assert "not found" not in listing
+    # The first word of a line; what follows holds addresses, in which "c10" can turn up.
+    libraries = [Path(line.split()[0]).name for line in listing.splitlines()]
+    assert any(name.startswith("libdnnl") for name in libraries)
+    for name in libraries:
+        assert not name.startswith(("libtorch", "libc10", "libpython")), name
