@@ -6,6 +6,8 @@
 #   test         lint and all tests      unit         the tests that take about a minute together
 #   conformance  every op against torch (K=name: one op), and every sample that torch tests its own
 #                operators with: hours; goes on where it was interrupted
+#   zoo          models of five libraries, each checked, into docs/generated/zoo.md: an hour; goes on
+#                where it was interrupted (K="name ...": those alone, not into docs)
 #   bench        the demo, call overhead, memory, what is kept between calls, new sizes; JSON files
 #                and a plot in build/bench
 #                (PEERS="inductor onnxruntime openvino": beside those of them that are installed)
@@ -23,7 +25,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 # Paths in what ccache compares count from here, so that clones share what it holds.
 export CCACHE_BASEDIR := $(CURDIR)
 
-.PHONY: setup packages build demo test unit conformance bench wheel lint golden readme clean
+.PHONY: setup packages build demo test unit conformance zoo bench wheel lint golden readme clean
 
 setup: build
 
@@ -57,6 +59,13 @@ conformance: build
 ifndef K
 	@$(PYTHON) test/conformance/opinfo.py $(BUILD)/opinfo --docs
 endif
+
+.venv/.zoo: .venv/.installed
+	@tools/install_python.sh zoo
+	@touch $@
+
+zoo: build .venv/.zoo
+	@$(PYTHON) bench/run_zoo.py $(BUILD)/zoo $(if $(K),$(K),--docs)
 
 bench: build
 	@$(PYTHON) bench/models.py --json $(BUILD)/bench/models.json --peers $(PEERS)

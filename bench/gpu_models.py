@@ -189,10 +189,12 @@ def _tokens(vocabulary):
 
 def _torchvision(name):
     def make():
+        import torch
         import torchvision
-        from zoo import spread
+        from zoo import draw
 
-        return spread(getattr(torchvision.models, name)())
+        model = getattr(torchvision.models, name)()
+        return draw(model, {"x": torch.randn(1, 3, 224, 224)})
 
     return make, _images
 

@@ -19,13 +19,13 @@ FACTOR, FIXED_MB = 2.5, 300
 def main():
     import rich
     import rich.table
-    from zoo import MODELS
+    from zoo import BENCHMARKS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)} (default: all)")
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
-    rows = [measure_in_process(name) for name in args.models or MODELS]
+    rows = [measure_in_process(name) for name in args.models or BENCHMARKS]
 
     table = rich.table.Table(title="Peak memory while compiling, over `import torch`")
     for column in ("model", "weights MB", "peak MB", "bound MB", "within"):

@@ -1,15 +1,12 @@
 """The main job: five models by eager PyTorch and by Stator, side by side in one process.
 
 Every model compiles with empty caches. Every output is compared element by element before anything
-is timed: Stator must be as near to the result in float64 as eager float32 is, and a wrong output
-makes the exit code 1. Calls of all ways alternate, and the medians of each are compared, so that
-what else the machine does falls on all alike.
+is timed (zoo/compare.py), and a wrong output makes the exit code 1. Calls of all ways alternate,
+and the medians of each are compared.
 """
 
 import argparse
-import copy
 import json
-import math
 import platform
 import statistics
 import sys
@@ -23,18 +20,14 @@ import rich.table
 import torch
 from readme import to_markdown
 from torch_stator.backend import on_compilation
-from zoo import MODELS, load, outputs_of
-
-# Errors are in parts of an element's own size plus the output's root mean square. Against float64,
-# Stator's may reach eager's own greatest error times FACTOR, plus TOLERANCE.
-TOLERANCE, FACTOR = 2e-5, 1.5
+from zoo import BENCHMARKS, compare, compute_exact, load, outputs_of, time_in_turn
 
 
 def main():
     args = parse_arguments()
     rows = []
     with torch.inference_mode():
-        for name in args.models or MODELS:
+        for name in args.models or BENCHMARKS:
             with rich.console.Console(stderr=True).status(f"{name}: compiling and timing"):
                 rows.append(measure(name, args))
             torch._dynamo.reset()
@@ -55,7 +48,7 @@ def main():
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)} (default: all)")
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--seconds", type=float, default=8, help="to spend on timing each model")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument(
@@ -69,9 +62,9 @@ def parse_arguments():
         help="others to time in the same run, where they can be imported",
     )
     args = parser.parse_args()
-    unknown = sorted(set(args.models) - set(MODELS))
+    unknown = sorted(set(args.models) - set(BENCHMARKS))
     if unknown:
-        parser.error(f"no model {unknown[0]!r}: expected some of {', '.join(MODELS)}")
+        parser.error(f"no model {unknown[0]!r}: expected some of {', '.join(BENCHMARKS)}")
     args.peers = peers.find_installed(args.peers)
     return args
 
@@ -108,46 +101,6 @@ def measure(name, args):
         "coverage": sum(report["num_nodes_in_engines"] for report in reports)
         / max(1, sum(report["num_nodes"] for report in reports)),
     }
-
-
-def compute_exact(module, inputs):
-    """The outputs in float64."""
-    inputs = {name: t.double() if t.is_floating_point() else t for name, t in inputs.items()}
-    return outputs_of(copy.deepcopy(module).double()(**inputs))
-
-
-def compare(actual, expected, exact):
-    """The greatest differences from eager over all elements, and whether the outputs are right."""
-    max_abs = max_rel = 0.0
-    right = len(actual) == len(expected)
-    for a, e, x in zip(actual, expected, exact, strict=False):
-        if a.shape != e.shape or a.dtype != e.dtype:
-            return {"max_abs": math.nan, "max_rel": math.nan, "right": False}
-        max_abs = max(max_abs, (a - e).abs().max().item())
-        max_rel = max(max_rel, max_error(a, e))
-        right = right and max_error(a, x) <= FACTOR * max_error(e, x) + TOLERANCE  # false for NaN
-    return {"max_abs": max_abs, "max_rel": max_rel, "right": right}
-
-
-def max_error(actual, expected):
-    actual, expected = actual.double(), expected.double()
-    scale = expected.abs() + expected.square().mean().sqrt()
-    return ((actual - expected).abs() / scale).max().item()
-
-
-def time_in_turn(ways, seconds):
-    """{way: median ms of a call}, each way called once per round."""
-    for fn in ways.values():
-        for _ in range(3):
-            fn()
-    times = {way: [] for way in ways}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["eager"]) < 5:
-        for way, fn in ways.items():
-            start = time.perf_counter()
-            fn()
-            times[way].append((time.perf_counter() - start) * 1e3)
-    return {way: statistics.median(ms) for way, ms in times.items()}
 
 
 def print_table(report):

@@ -24,11 +24,14 @@ DEFAULT = ("resnet50", "bert_base")
 def main():
     import rich
     import rich.table
-    from zoo import MODELS
+    from zoo import BENCHMARKS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "models", nargs="*", default=DEFAULT, help=f"of {', '.join(MODELS)} (default: {DEFAULT})"
+        "models",
+        nargs="*",
+        default=DEFAULT,
+        help=f"of {', '.join(BENCHMARKS)} (default: {DEFAULT})",
     )
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes the Python environment .venv and installs into it all that pyproject.toml asks for and the
 # package itself, in place: python/torch_stator is imported from the work tree, and the build puts
-# its libraries there. Uses uv when it is there or can be had, else pip.
+# its libraries there. Uses uv when it is there or can be had, else pip. Arguments: further extras of
+# pyproject.toml.
 set -eu
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
@@ -21,7 +22,9 @@ else
     pip="$python -m pip install --quiet --disable-pip-version-check"
   fi
 fi
-echo "installing the Python environment into .venv (about 4 GB with torch)"
+extras=dev
+for extra in "$@"; do extras="$extras,$extra"; done
+echo "installing the Python environment into .venv (about 4 GB with torch): $extras"
 # The C++ part is built by CMake into build/, not by this install.
 $pip --constraint constraints.txt --config-settings wheel.cmake=false \
-  --config-settings editable.mode=inplace --editable '.[dev]' --editable ./compat
+  --config-settings editable.mode=inplace --editable ".[$extras]" --editable ./compat

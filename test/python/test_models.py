@@ -102,7 +102,7 @@ def test_small_model(make, compilations):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", zoo.MODELS)
+@pytest.mark.parametrize("name", zoo.BENCHMARKS)
 def test_full_model(name, compilations):
     model, inputs = zoo.load(name)
     compare(randomise(model), inputs, compilations)
