@@ -1,15 +1,25 @@
 """PyTorch's OpInfo database run through the backend and compared with eager, as a table.
 
     python test/conformance/opinfo.py build/opinfo [--ops add conv ...] [--dtypes f32 ...]
-        [--variants static dynamic ...] [--most N] [--jobs N] [--docs]
+        [--variants static dynamic ...] [--most N] [--jobs N] [--earlier] [--docs]
 
 In:  each op, each dtype that it claims, each variant (opinfo_samples.py); all samples, or
      N of each.
 Out: FOLDER/opinfo.json and FOLDER/opinfo.md; exit code 1 when a sample failed. FOLDER/units.jsonl
-     holds what is done: an interrupted run of the same code goes on from there. With --docs, the
-     totals go into docs/generated/ops.md.
-A unit is an op, a dtype and a variant. Worker processes run them; one that dies, or takes longer
-than LIMIT seconds for a sample, is replaced, and that sample has failed.
+     holds what is done: an interrupted run of the same code goes on from there; with --earlier, so
+     does one of other code, and the tables say of how many states of the code they are. With
+     --docs, the totals go into docs/generated/ops.md.
+A unit is an op, a dtype and a variant. Worker processes run them, GROUP samples in one graph. A
+process that dies, or takes longer than LIMIT seconds, is replaced, and runs the samples of that
+group one by one; one that is alone then has failed.
+
+What a variant proves, beyond dtypes, sizes, strides and elements being eager's:
+static     sizes are constants: each op, argument and dtype
+dynamic    sizes are symbols: the rules of sizes, and what a plan computes of them for a call
+strided    the op reads tensors with gaps between elements
+permuted   the op reads tensors whose dims lie in memory in reverse order; results lie as eager's
+errors     what eager refuses, the backend refuses too, and not by an error of its own
+dynamo     one sample of each op through torch.compile itself: dynamo, guards, a call
 """
 
 import argparse
@@ -30,6 +40,8 @@ import rich.progress
 from opinfo_report import KIND
 
 LIMIT = 60
+GROUP = {"dynamic": 8}  # a graph with many symbols is slow to trace
+DEFAULT_GROUP = 16
 START_LIMIT = 600  # for a process to start: torch and its tests are large
 DTYPES = ("f32", "f16", "bf16", "f64", "i64", "i32", "i16", "i8", "u8", "bool")
 VARIANTS = ("static", "dynamic", "strided", "permuted", "errors", "dynamo")
@@ -45,7 +57,7 @@ def main():
         named = args.ops is None or op in args.ops
         return named and (variant == KIND or dtype in args.dtypes and variant in args.variants)
 
-    report = run(args.folder, keep, most=args.most, jobs=args.jobs)
+    report = run(args.folder, keep, most=args.most, jobs=args.jobs, earlier=args.earlier)
     print(opinfo_report.totals_to_markdown(report))
     for failure in report["failures"]:
         print(opinfo_report.describe_failure(failure))
@@ -62,6 +74,7 @@ def parse_arguments():
     parser.add_argument("--variants", nargs="*", default=VARIANTS)
     parser.add_argument("--most", type=int, help="samples of each op, dtype and variant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="worker processes")
+    parser.add_argument("--earlier", action="store_true", help="keep the results of other code")
     parser.add_argument("--docs", action="store_true", help="write the totals into the docs")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -71,8 +84,9 @@ def parse_arguments():
 
 
 def work():
-    """Runs the tasks on stdin, one JSON text a line; answers in lines of JSON: one before and one
-    after each sample, null after the last."""
+    """Runs the tasks on stdin, one JSON text a line; answers in lines of JSON: [index, text] of the
+    samples of a group before it runs, [index, text, kind, reason] of each after, null at the end.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what torch prints is no answer
 
@@ -105,13 +119,16 @@ def _run_samples(task, answer):
     import opinfo_samples
 
     op, dtype, variant = opinfo_samples.OPS[task["op"]], task["dtype"], task["variant"]
-    for index, sample in opinfo_samples.make_samples(op, dtype, variant, task["most"]):
-        if index < task["start"]:
-            continue
-        text = str(sample)[:400]
-        answer([index, text])
-        outcome = opinfo_check.run_sample(op, dtype, variant, sample)
-        answer([index, text, outcome.kind, outcome.reason])
+    samples = opinfo_samples.make_samples(op, dtype, variant, task["most"])
+    samples = [(index, sample) for index, sample in samples if index >= task["start"]]
+    while samples:
+        alone = samples[0][0] <= task["last_alone"]
+        size = 1 if alone else GROUP.get(variant, DEFAULT_GROUP)
+        group, samples = samples[:size], samples[size:]
+        names = [(index, str(sample)[:400]) for index, sample in group]
+        answer(names)
+        outcomes = opinfo_check.run_samples(op, dtype, variant, [sample for _, sample in group])
+        answer([[*name, o.kind, o.reason] for name, o in zip(names, outcomes, strict=True)])
 
 
 class Worker:
@@ -173,27 +190,32 @@ class Worker:
         counts = collections.Counter()
         reasons = collections.Counter()
         failures = []
-        task = {"op": op, "dtype": dtype, "variant": variant, "most": most, "start": 0}
+        task = {"op": op, "dtype": dtype, "variant": variant, "most": most}
+        task.update(start=0, last_alone=-1)
         while True:
-            index, text = task["start"], "?"
+            group = []
             try:
-                for index, text, *outcome in self.ask(task):
-                    if not outcome:
-                        continue
-                    kind, reason = outcome
-                    counts[kind] += 1
-                    if kind == "failed":
-                        failures.append({"index": index, "sample": text, "reason": reason})
-                    elif reason:
-                        reasons[f"{kind}: {reason}"] += 1
-                    on_sample()
+                for group in self.ask(task):
+                    for index, text, *outcome in group:
+                        if not outcome:
+                            continue
+                        kind, reason = outcome
+                        counts[kind] += 1
+                        if kind == "failed":
+                            failures.append({"index": index, "sample": text, "reason": reason})
+                        elif reason:
+                            reasons[f"{kind}: {reason}"] += 1
+                        on_sample()
                 break
             except WorkerDied as error:
-                if text == "?":  # it does not even start
+                if not group or len(group[0]) > 2:  # not in a sample
                     raise
-                counts["failed"] += 1
-                failures.append({"index": index, "sample": text, "reason": str(error)})
-                task["start"] = index + 1
+                index, text = group[0][:2]
+                task.update(start=index, last_alone=group[-1][0])
+                if len(group) == 1:
+                    counts["failed"] += 1
+                    failures.append({"index": index, "sample": text, "reason": str(error)})
+                    task["start"] = index + 1
         return {
             "op": op,
             "dtype": dtype,
@@ -211,19 +233,20 @@ class WorkerDied(Exception):
 # ---- a run
 
 
-def run(folder, keep, most=None, jobs=2):
+def run(folder, keep, most=None, jobs=2, earlier=False):
     """Runs the units that `keep(op, dtype, variant)` wants and that are not done yet; writes the
-    tables and returns the one for programs. `most`: samples of each unit."""
+    tables and returns the one for programs. `most`: samples of each unit. `earlier`: whether what
+    other code has done is done."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "errors.txt").open("w") as errors:
-        results = _run_units(folder, keep, most, jobs, errors)
+        results = _run_units(folder, keep, most, jobs, earlier, errors)
     report = opinfo_report.make_report(results, most)
     (folder / "opinfo.json").write_text(json.dumps(report, indent=1))
     (folder / "opinfo.md").write_text(opinfo_report.to_markdown(report))
     return report
 
 
-def _run_units(folder, keep, most, jobs, errors):
+def _run_units(folder, keep, most, jobs, earlier, errors):
     workers = [Worker(errors) for _ in range(jobs)]
     try:
         units = [
@@ -232,7 +255,8 @@ def _run_units(folder, keep, most, jobs, errors):
             for claim in [("", KIND), *claims]
             if keep(name, *claim)
         ]
-        done = _read_done(folder / "units.jsonl", most)
+        code = _hash_code()
+        done = _read_done(folder / "units.jsonl", most, None if earlier else code)
         todo = queue.SimpleQueue()
         for unit in units:
             if unit not in done:
@@ -249,6 +273,7 @@ def _run_units(folder, keep, most, jobs, errors):
                     except queue.Empty:
                         return
                     result = worker.run_unit(unit, most, lambda: progress.advance(samples))
+                    result.update(most=most, code=code)
                     with lock:
                         done[unit] = result
                         log.write(json.dumps(result) + "\n")
@@ -277,23 +302,30 @@ def _progress():
     )
 
 
-def _read_done(path, most):
-    """The results of an earlier run of the same code, by unit; none where anything differs."""
-    digest = hashlib.sha256(str(most).encode())
+def _hash_code():
+    digest = hashlib.sha256()
     for file in sorted(
         [*(ROOT / "python/torch_stator").rglob("*.py"), *Path(__file__).parent.glob("opinfo*.py")]
     ):
         digest.update(file.read_bytes())
     digest.update((ROOT / "python/torch_stator/lib/libstator_ffi.so").read_bytes())
-    head = json.dumps({"code": digest.hexdigest()})
-    lines = path.read_text().splitlines() if path.exists() else []
-    if not lines or lines[0] != head:
-        path.write_text(head + "\n")
+    return digest.hexdigest()
+
+
+def _read_done(path, most, code):
+    """The last result of each unit, by that unit, of `most` samples and, unless None, of `code`."""
+    if not path.exists():
         return {}
-    whole = lines[1:] if path.read_text().endswith("\n") else lines[1:-1]
-    results = [json.loads(line) for line in whole]
-    path.write_text("\n".join([head, *whole]) + "\n")
-    return {(r["op"], r["dtype"], r["variant"]): r for r in results}
+    text = path.read_text()
+    if not text.endswith("\n"):  # interrupted
+        text = text[: text.rfind("\n") + 1]
+        path.write_text(text)
+    results = [json.loads(line) for line in text.splitlines()]
+    return {
+        (r["op"], r["dtype"], r["variant"]): r
+        for r in results
+        if r["most"] == most and code in (None, r["code"])
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""One sample through the backend, compared with eager.
+"""Samples through the backend, compared with eager.
 
-In:  a Sample. Out: an Outcome.
+In:  Samples of one op. Out: an Outcome of each.
 The backend gets what dynamo would give it: a graph with one placeholder per tensor, and the
 tensors. So all behind dynamo runs as in torch.compile, without dynamo's time; the variant "dynamo"
 goes through torch.compile itself.
@@ -9,7 +9,9 @@ goes through torch.compile itself.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import operator
+import re
 import traceback
 import warnings
 
@@ -29,6 +31,8 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch_stator import backend
 
 ENGINE, FALLBACK, FAILED, TORCH = "engine", "fallback", "failed", "torch"
+PLACE = "sample"
+_NAME = re.compile(r" \(`\w+`\)")  # of a node, in a reason
 
 OPTIONS = {
     "min_block_size": 1,
@@ -61,46 +65,118 @@ class Difference(Exception):
     """A result that is not eager's."""
 
 
-def run_sample(op, dtype, variant, sample):
+def run_samples(op, dtype, variant, samples):
+    """The Outcomes of samples. They share a graph where they can: torch traces one large graph
+    faster than many small ones. A graph that cannot be traced, compiled or run is halved."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _run_sample(op, DTYPES[dtype], variant, sample)
+        calls = [_Call(op, DTYPES[dtype], variant, sample) for sample in samples]
+        _run_together([call for call in calls if call.outcome is None and not call.is_random])
+        for call in calls:
+            call.outcome = call.outcome or _run_alone(call)
+    return [call.outcome for call in calls]
 
 
-def _run_sample(op, dtype, variant, sample):
+class _Call:
+    """A sample, and what eager makes of it."""
+
+    def __init__(self, op, dtype, variant, sample):
+        self.op, self.dtype, self.variant, self.sample = op, dtype, variant, sample
+        self.outcome = None
+        self.is_random = False  # it draws numbers, which are eager's only in a graph of its own
+        try:
+            self.expected, self.given = _call(sample, sample.tensors)
+        except Exception as error:
+            self.outcome = _check_error(self, error)
+            return
+        self.is_random = not torch.equal(torch.get_rng_state(), _state_after_seed())
+        if not any(isinstance(value, torch.Tensor) for value in self.expected):
+            self.outcome = Outcome(FALLBACK, "no tensor comes out: dynamo breaks the graph")
+        elif not all(isinstance(value, torch.Tensor) for value in self.expected):
+            self.outcome = Outcome(FALLBACK, "what is no tensor comes out: dynamo breaks the graph")
+
+    def compare(self, actual):
+        """Raises Difference unless `actual`, results and then arguments, is what eager makes."""
+        _compare(self.op, self.dtype, self.sample, actual, self.expected + self.given)
+
+
+@functools.cache
+def _state_after_seed():
+    seed()
+    return torch.get_rng_state()
+
+
+def _run_together(calls):
+    """Runs calls in one graph and sets their outcomes, but of those that have to run alone."""
+    if len(calls) < 2 or calls[0].variant == "dynamo":
+        return
     try:
-        expected, given = _call(sample, sample.tensors)
-    except Exception as error:
-        return _check_error(sample, variant, error)
-    if not any(isinstance(value, torch.Tensor) for value in expected):
-        return Outcome(FALLBACK, "no tensor comes out: dynamo breaks the graph")
-    if not all(isinstance(value, torch.Tensor) for value in expected):
-        return Outcome(FALLBACK, "what is no tensor comes out: dynamo breaks the graph")
-    compilations = []
-    backend.on_compilation.append(compilations.append)
+        results, fallbacks = _compile_and_run(calls)
+    except Exception:
+        fallbacks = None
+    if fallbacks is None:
+        middle = len(calls) // 2
+        _run_together(calls[:middle])
+        _run_together(calls[middle:])
+        return
+    places = [fallback["location"].rpartition(":") for fallback in fallbacks]
+    if any(file != PLACE for file, _, _ in places):
+        return  # nobody's
+    for i, (call, actual) in enumerate(zip(calls, results, strict=True)):
+        own = [f for f, (_, _, place) in zip(fallbacks, places, strict=True) if int(place) == i]
+        try:
+            call.compare(actual)
+            call.outcome = _judge(own)
+        except Difference as difference:
+            call.outcome = _run_alone(call)
+            if call.outcome.kind in (ENGINE, FALLBACK):
+                call.outcome = Outcome(FAILED, f"in a graph with other samples: {difference}")
+
+
+def _run_alone(call):
     try:
-        compiled = _compile(sample, len(expected), variant)
-        actual, after = _call(compiled, sample.tensors)
+        results, fallbacks = _compile_and_run([call])
     except Exception as error:
         if _is_torch_error(error):
             return Outcome(FALLBACK, f"torch cannot trace it: {_first_line(error)}")
         return Outcome(FAILED, f"{_where(error)}: {_first_line(error)}")
-    finally:
-        backend.on_compilation.remove(compilations.append)
     try:
-        _compare(op, dtype, sample, actual + after, expected + given)
+        call.compare(results[0])
     except Difference as difference:
-        if _agrees_with_aot_eager(sample, actual + after, variant, dtype, op, len(expected)):
+        if _agrees_with_aot_eager(call, results[0]):
             return Outcome(TORCH, str(difference).partition("! Mismatched")[0])
         return Outcome(FAILED, str(difference))
-    if not compilations:
+    if fallbacks is None:
         return Outcome(FALLBACK, "the graph runs in eager PyTorch")
+    return _judge(fallbacks)
+
+
+def _judge(fallbacks):
+    """The outcome of a right result, some of which may be torch's."""
+    reasons = sorted({f"{f['op']}: {_NAME.sub('', f['reason'])}" for f in fallbacks})
+    return Outcome(FALLBACK, "; ".join(reasons)) if reasons else Outcome(ENGINE)
+
+
+def _compile_and_run(calls):
+    """Of calls in one graph: the results, and then the arguments, of each; and what the compiler
+    left to torch, None where that is the whole graph."""
+    compilations = []
+    backend.on_compilation.append(compilations.append)
+    try:
+        compiled = _compile(calls)
+        actual, after = _call(compiled, [t for call in calls for t in call.sample.tensors])
+    finally:
+        backend.on_compilation.remove(compilations.append)
+    if len(actual) != sum(len(call.expected) for call in calls):
+        wanted = [len(call.expected) for call in calls]
+        raise Difference(f"{len(actual)} results where eager gives {wanted}")
+    actual, after = iter(actual), iter(after)
+    results = [
+        [*itertools.islice(actual, len(call.expected)), *itertools.islice(after, len(call.given))]
+        for call in calls
+    ]
     fallbacks = [f for c in compilations for f in c.report["fallbacks"]]
-    if fallbacks:
-        return Outcome(
-            FALLBACK, "; ".join(sorted({f"{f['op']}: {f['reason']}" for f in fallbacks}))
-        )
-    return Outcome(ENGINE)
+    return results, fallbacks if compilations else None
 
 
 def _call(function, tensors):
@@ -118,11 +194,11 @@ def _copy(tensor):
     return torch._neg_view(copy) if tensor.is_neg() else copy
 
 
-def _check_error(sample, variant, expected):
+def _check_error(call, expected):
     """Eager raises: so must a compiled call."""
+    call.expected = [None]
     try:
-        compiled = _compile(sample, 1, variant)
-        _call(compiled, sample.tensors)
+        _call(_compile([call]), call.sample.tensors)
     except torch_stator.errors.InternalError as error:
         return Outcome(FAILED, f"{_where(error)}: {_first_line(error)}")
     except Exception:
@@ -133,50 +209,71 @@ def _check_error(sample, variant, expected):
 # ---- compiling
 
 
-def make_graph(sample, num_outputs):
-    """The graph that dynamo would make of a call."""
+def make_graph(samples, num_outputs):
+    """The graph that dynamo would make of calls of samples, one after the other; each node tells
+    which sample it is of, where a user's file and line would be."""
     graph = torch.fx.Graph()
-    tensors = tuple(graph.placeholder(f"x{i}") for i in range(len(sample.tensors)))
-    # A function, whose name FX prints; a Sample has none.
-    node = graph.call_function(lambda *values: sample(*values), tensors)
-    graph.output(
-        tuple(graph.call_function(operator.getitem, (node, i)) for i in range(num_outputs))
-    )
+    tensors = [
+        tuple(graph.placeholder(f"x{i}_{j}") for j in range(len(sample.tensors)))
+        for i, sample in enumerate(samples)
+    ]
+    results = []
+    for i, (sample, count) in enumerate(zip(samples, num_outputs, strict=True)):
+        node = graph.call_function(_make_function(sample), tensors[i])
+        node.meta["stack_trace"] = f'  File "{PLACE}", line {i}, in call\n    sample()\n'
+        results += [graph.call_function(operator.getitem, (node, j)) for j in range(count)]
+    graph.output(tuple(results))
     return torch.fx.GraphModule(torch.nn.Module(), graph)
 
 
+def _make_function(sample):
+    """A function, whose name FX prints; a Sample has none."""
+    return lambda *values: sample(*values)
+
+
 @contextlib.contextmanager
-def dynamo_context(tensors, dynamic):
-    """What dynamo tells a backend of the tensors besides themselves: which sizes are symbols."""
-    mode = FakeTensorMode(shape_env=ShapeEnv() if dynamic else None, allow_non_fake_inputs=True)
-    context = TracingContext(mode)
+def dynamo_context(samples, dynamic):
+    """What dynamo tells a backend of the tensors besides themselves: which sizes are symbols.
+    Within a sample, equal sizes are one symbol."""
+    shapes = ShapeEnv() if dynamic else None
+    mode = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
     if dynamic:
-        for i, tensor in enumerate(tensors):
-            context.tensor_to_context[tensor] = StatefulSymbolicContext(
-                dynamic_sizes=[DimDynamic.DUCK] * tensor.dim(), tensor_source=LocalSource(f"x{i}")
-            )
-    with tracing(context):
+        for i, sample in enumerate(samples):
+            shapes.val_to_var.clear()
+            for j, tensor in enumerate(sample.tensors):
+                source = LocalSource(f"x{i}_{j}")
+                symbols = StatefulSymbolicContext(
+                    dynamic_sizes=[DimDynamic.DUCK] * tensor.dim(), tensor_source=source
+                )
+                mode.from_tensor(tensor, symbolic_context=symbols, source=source)  # remembered
+    with tracing(TracingContext(mode)):
         yield
 
 
-def _compile(sample, num_outputs, variant):
-    if variant == "dynamo":
+def _compile(calls):
+    samples = [call.sample for call in calls]
+    if calls[0].variant == "dynamo":
         torch._dynamo.reset()
-        return torch.compile(sample.__call__, backend="stator", dynamic=False, options=OPTIONS)
+        function = samples[0].__call__
+        return torch.compile(function, backend="stator", dynamic=False, options=OPTIONS)
     seed()
-    with dynamo_context(sample.tensors, variant == "dynamic"):
-        return backend.stator(make_graph(sample, num_outputs), sample.tensors, options=OPTIONS)
+    with dynamo_context(samples, calls[0].variant == "dynamic"):
+        gm = make_graph(samples, [len(call.expected) for call in calls])
+        tensors = [tensor for sample in samples for tensor in sample.tensors]
+        return backend.stator(gm, tensors, options=OPTIONS)
 
 
-def _compile_aot_eager(sample, num_outputs, variant):
+def _compile_aot_eager(call):
     """The same without us: torch runs what AOTAutograd traces."""
 
     def run(gm, _):
         return make_boxed_func(gm.forward)
 
-    with dynamo_context(sample.tensors, variant == "dynamic"):
-        gm = make_graph(sample, num_outputs)
-        return aot_module_simplified(gm, sample.tensors, fw_compiler=run, inference_compiler=run)
+    with dynamo_context([call.sample], call.variant == "dynamic"):
+        gm = make_graph([call.sample], [len(call.expected)])
+        return aot_module_simplified(
+            gm, call.sample.tensors, fw_compiler=run, inference_compiler=run
+        )
 
 
 def classify(op):
@@ -193,9 +290,9 @@ def classify(op):
 
     try:
         for _, sample in make_samples(op, dtype, "static", most=2):
-            with torch.no_grad(), dynamo_context(sample.tensors, dynamic=False):
+            with torch.no_grad(), dynamo_context([sample], dynamic=False):
                 aot_module_simplified(
-                    make_graph(sample, len(sample(*sample.tensors))),
+                    make_graph([sample], [len(sample(*sample.tensors))]),
                     sample.tensors,
                     fw_compiler=note,
                     inference_compiler=note,
@@ -268,10 +365,10 @@ def _run_wider(sample, expected):
     return results + given if len(results + given) == len(expected) else None
 
 
-def _agrees_with_aot_eager(sample, actual, variant, dtype, op, num_outputs):
+def _agrees_with_aot_eager(call, actual):
     try:
-        results, given = _call(_compile_aot_eager(sample, num_outputs, variant), sample.tensors)
-        _compare(op, dtype, sample, actual, results + given)
+        results, given = _call(_compile_aot_eager(call), call.sample.tensors)
+        _compare(call.op, call.dtype, call.sample, actual, results + given)
     except Exception:
         return False
     return True
