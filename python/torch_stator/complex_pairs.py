@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 Node = torch.fx.Node
 aten = torch.ops.aten
@@ -49,12 +50,16 @@ class _Splitter:
 
     def add_pair(self, node: Node) -> None:
         """Gives a complex node its pair, if it follows a rule."""
-        if node.target in _PRODUCERS and not any(map(_is_complex, node.all_input_nodes)):
-            self.pairs[node] = _PRODUCERS[node.target](self, *node.args)
-        elif rule := _MAPS.get(node.target):
-            pair = rule(self, *node.args, **node.kwargs)
-            if pair is not None:
-                self.pairs[node] = pair
+        real = not any(map(_is_complex, node.all_input_nodes))
+        rule = (_PRODUCERS if real else _MAPS).get(node.target)
+        if rule is None or (node.kwargs and rule is not _same):
+            return
+        pair = rule(self, *node.args)
+        number = node.meta["val"]
+        if pair is None or pair.meta["val"].dim() != number.dim() + 1:
+            return
+        if pair.meta["val"].dtype == number.dtype.to_real():  # a 0-d factor promotes otherwise
+            self.pairs[node] = pair
 
     def pair(self, node: Node) -> Node:
         """The pair of a complex node; a view of it when it follows no rule."""
@@ -73,7 +78,15 @@ class _Splitter:
             self.call(aten.select.int, pair, -1, 1),
         )
 
-    def stack(self, real: Node, imaginary: Node) -> Node:
+    def stack(self, real: Node, imaginary: Node) -> Node | None:
+        """The pair of two parts, which broadcast; None where sizes that are symbols differ."""
+        sizes = [part.meta["val"].shape for part in (real, imaginary)]
+        if len(sizes[0]) != len(sizes[1]) or not all(map(_known_equal, *sizes)):
+            if any(isinstance(size, torch.SymInt) for size in (*sizes[0], *sizes[1])):
+                return None
+            shape = list(torch.broadcast_shapes(*sizes))
+            real = self.call(aten.expand.default, real, shape)
+            imaginary = self.call(aten.expand.default, imaginary, shape)
         return self.call(aten.stack.default, [real, imaginary], -1)
 
     def call(self, target: Callable[..., Any], *args: Any) -> Node:
@@ -85,13 +98,17 @@ class _Splitter:
         return node
 
 
-# ---- complex results of real tensors
-def _polar(s: _Splitter, length: Node, angle: Node) -> Node:
+def _known_equal(a: Any, b: Any) -> bool:
+    return statically_known_true(a == b)
+
+
+# ---- complex results of real tensors; None where the arguments follow no rule
+def _polar(s: _Splitter, length: Node, angle: Node) -> Node | None:
     cos, sin = s.call(aten.cos.default, angle), s.call(aten.sin.default, angle)
     return s.stack(s.call(aten.mul.Tensor, length, cos), s.call(aten.mul.Tensor, length, sin))
 
 
-_PRODUCERS: dict[Any, Callable[..., Node]] = {
+_PRODUCERS: dict[Any, Callable[..., Node | None]] = {
     aten.view_as_complex.default: lambda s, x: x,
     aten.complex.default: lambda s, real, imaginary: s.stack(real, imaginary),
     aten.polar.default: _polar,
@@ -118,7 +135,7 @@ def _mul(s: _Splitter, x: Any, y: Any) -> Node | None:
     )
 
 
-def _conj(s: _Splitter, x: Node) -> Node:
+def _conj(s: _Splitter, x: Node) -> Node | None:
     real, imaginary = s.parts(x)
     return s.stack(real, s.call(aten.neg.default, imaginary))
 
@@ -132,7 +149,7 @@ def _sum(target: Any) -> Callable[..., Node | None]:
     return rule
 
 
-def _same(s: _Splitter, x: Node, **_: Any) -> Node:
+def _same(s: _Splitter, x: Node) -> Node:
     return s.pair(x)
 
 

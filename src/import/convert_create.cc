@@ -1,7 +1,9 @@
 // Converters of ops that make tensors from numbers and sizes alone.
+#include <algorithm>
 #include <cmath>
 
 #include "import/conversion.h"
+#include "import/promote.h"
 
 namespace stator {
 namespace {
@@ -47,25 +49,54 @@ Values ConvertArange(Conversion& c, std::string_view) {
   return {c.Add("add", {range, c.Literal(type.dtype, start)})};
 }
 
-// linspace counts from both ends towards the middle (ATen/native/cpu/RangeFactoriesKernel.cpp).
+// linspace counts from both ends towards the middle, integers in doubles
+// (ATen/native/cpu/RangeFactoriesKernel.cpp).
 Values ConvertLinspace(Conversion& c, std::string_view) {
   const TensorType type = c.output_type();
   constexpr int64_t kMaxLiteral = 1 << 16;
-  c.Require(type.dtype == DType::kFloat32 || type.dtype == DType::kFloat64,
-            "linspace of a dtype other than float32 and float64");
+  bool wide = type.dtype == DType::kFloat32 || type.dtype == DType::kFloat64;
+  c.Require(wide || IsInteger(type.dtype), "linspace of 16-bit floats");
   c.Require(type.dims.at(0).is_static() && type.dims[0].value() <= kMaxLiteral,
             "linspace of a symbolic or large size");
-  double start = c.Float("start"), end = c.Float("end");
+  auto exact = [&](double x) {
+    if (IsInteger(type.dtype)) return std::trunc(x);
+    return type.dtype == DType::kFloat32 ? static_cast<double>(static_cast<float>(x)) : x;
+  };
+  double start = exact(c.Float("start")), end = exact(c.Float("end"));
   int64_t steps = type.dims[0].value();
-  auto round = [&](double x) { return type.dtype == DType::kFloat32 ? double(float(x)) : x; };
-  double step = steps > 1 ? round((round(end) - round(start)) / static_cast<double>(steps - 1)) : 0;
+  double step = steps > 1 ? (end - start) / static_cast<double>(steps - 1) : 0;
+  if (type.dtype == DType::kFloat32) step = exact(step);
   std::vector<double> values;
   for (int64_t i = 0; i < steps; ++i) {
     values.push_back(i < steps / 2 || steps == 1 ? start + step * static_cast<double>(i)
                                                  : end - step * static_cast<double>(steps - i - 1));
   }
+  if (IsInteger(type.dtype)) std::transform(values.begin(), values.end(), values.begin(), exact);
   if (values.empty()) return {c.Full(type.dims, type.dtype, Number(0))};
   return {AddLiteral(c.graph(), type, values)};
+}
+
+// The same where start or end is a 0-d tensor.
+Values ConvertLinspaceOfTensors(Conversion& c, std::string_view) {
+  const TensorType type = c.output_type();
+  bool wide = type.dtype == DType::kFloat32 || type.dtype == DType::kFloat64;
+  c.Require(wide || IsInteger(type.dtype), "linspace of 16-bit floats");
+  c.Require(type.dims.at(0).is_static(), "linspace of a symbolic size");
+  int64_t steps = type.dims[0].value();
+  DType dtype = wide ? type.dtype : DType::kFloat64;
+  auto bound = [&](std::string_view name) {
+    return c.Cast(Materialize(c, GetOperand(c, name), type.dtype), dtype);
+  };
+  ValueId start = bound("start"), end = bound("end");
+  if (steps <= 1) return {c.Expand(c.Cast(start, type.dtype), type.dims)};
+  auto literal = [&](int64_t value) { return c.Literal(dtype, static_cast<double>(value)); };
+  ValueId step = c.Add("div", {c.Add("sub", {end, start}), literal(steps - 1)});
+  ValueId index = Arange(c, dtype, 0, 1, steps);
+  ValueId low = c.Add("add", {start, c.Add("mul", {step, index})});
+  ValueId rest = c.Add("sub", {literal(steps - 1), index});
+  ValueId high = c.Add("sub", {end, c.Add("mul", {step, rest})});
+  ValueId is_low = c.Add("lt", {index, literal(steps / 2)});
+  return {c.Cast(c.Add("where", {is_low, low, high}), type.dtype)};
 }
 
 // eye: one where row and column agree.
@@ -100,6 +131,9 @@ constexpr Converter kRows[] = {
     {"aten.arange.start", ConvertArange},
     {"aten.arange.start_step", ConvertArange},
     {"aten.linspace.default", ConvertLinspace},
+    {"aten.linspace.Tensor_Tensor", ConvertLinspaceOfTensors},
+    {"aten.linspace.Tensor_Scalar", ConvertLinspaceOfTensors},
+    {"aten.linspace.Scalar_Tensor", ConvertLinspaceOfTensors},
     {"aten.eye.default", ConvertEye},
     {"aten.eye.m", ConvertEye},
     {"aten.rand.default", nullptr, kRandom},

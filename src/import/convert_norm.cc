@@ -18,11 +18,36 @@ ValueId AddNorm(Conversion& c, std::string_view op, std::initializer_list<ValueI
   return c.Cast(c.Add(op, std::move(casted), std::move(attrs)), dtype);
 }
 
-// Outputs after the first (saved statistics) are not computed.
-Values FirstOf(const Conversion& c, ValueId value) {
+// The outputs: the result, and the statistics that torch saves for a backward pass where they are
+// used: the mean of `x` over `axes` (unless `centered` is false), and 1 / sqrt(variance + eps).
+Values WithStatistics(Conversion& c, ValueId result, ValueId x, const std::vector<int>& axes,
+                      double eps, bool centered = true) {
   Values values(std::max(c.num_outputs(), 1));
-  values[0] = value;
+  values[0] = result;
+  bool used = false;
+  for (int i = 1; i < c.num_outputs(); ++i) used = used || c.IsUsed(i);
+  if (!used) return values;
+  if (c.type(x).dtype != DType::kFloat64) x = c.Cast(x, DType::kFloat32);
+  DType dtype = c.type(x).dtype;
+  Attrs mean = {{"axes", ToDims(axes)}, {"keepdim", false}};
+  Attrs variance = {{"axes", ToDims(axes)}, {"correction", 0.0}, {"keepdim", false}};
+  ValueId spread =
+      centered ? c.Add("var", {x}, variance) : c.Add("mean", {c.Add("square", {x})}, mean);
+  std::vector<ValueId> saved = {c.Add("rsqrt", {c.Add("add", {spread, c.Literal(dtype, eps)})})};
+  if (centered) saved.insert(saved.begin(), c.Add("mean", {x}, mean));
+  for (size_t i = 0; i < saved.size() && i + 1 < values.size(); ++i) {
+    const TensorType& type = c.output_type(static_cast<int>(i) + 1);
+    values[i + 1] = c.Cast(c.Reshape(saved[i], type.dims), type.dtype);
+  }
   return values;
+}
+
+// The last dims, over which a layer is normalised.
+std::vector<int> LastAxes(const Conversion& c, ValueId x) {
+  std::vector<int> axes;
+  int rank = c.type(x).rank(), count = static_cast<int>(c.Sizes("normalized_shape").size());
+  for (int axis = std::max(rank - count, 0); axis < rank; ++axis) axes.push_back(axis);
+  return axes;
 }
 
 Dim NumNormalisedDims(const Conversion& c) {
@@ -30,9 +55,11 @@ Dim NumNormalisedDims(const Conversion& c) {
 }
 
 Values ConvertLayerNorm(Conversion& c, std::string_view) {
-  return FirstOf(
-      c, AddNorm(c, "layer_norm", {c.Tensor("input"), c.FindTensor("weight"), c.FindTensor("bias")},
-                 {{"num_dims", NumNormalisedDims(c)}, {"eps", c.Float("eps", 1e-5)}}));
+  ValueId input = c.Tensor("input");
+  double eps = c.Float("eps", 1e-5);
+  ValueId result = AddNorm(c, "layer_norm", {input, c.FindTensor("weight"), c.FindTensor("bias")},
+                           {{"num_dims", NumNormalisedDims(c)}, {"eps", eps}});
+  return WithStatistics(c, result, input, LastAxes(c, input), eps);
 }
 
 Values ConvertRmsNorm(Conversion& c, std::string_view) {
@@ -42,14 +69,21 @@ Values ConvertRmsNorm(Conversion& c, std::string_view) {
   c.Require(c.Has("eps") || wide, "rms_norm of a 16-bit float without eps");
   double eps = c.Float("eps", dtype == DType::kFloat64 ? std::numeric_limits<double>::epsilon()
                                                        : std::numeric_limits<float>::epsilon());
-  return FirstOf(c, AddNorm(c, "rms_norm", {input, c.FindTensor("weight")},
-                            {{"num_dims", NumNormalisedDims(c)}, {"eps", eps}}));
+  ValueId result = AddNorm(c, "rms_norm", {input, c.FindTensor("weight")},
+                           {{"num_dims", NumNormalisedDims(c)}, {"eps", eps}});
+  return WithStatistics(c, result, input, LastAxes(c, input), eps, /*centered=*/false);
 }
 
 Values ConvertGroupNorm(Conversion& c, std::string_view groups) {
-  return FirstOf(
-      c, AddNorm(c, "group_norm", {c.Tensor("input"), c.FindTensor("weight"), c.FindTensor("bias")},
-                 {{"groups", Dim(c.Int(groups))}, {"eps", c.Float("eps", 1e-5)}}));
+  ValueId x = c.Tensor("input");
+  Dim num_groups = c.Int(groups);
+  double eps = c.Float("eps", 1e-5);
+  ValueId result = AddNorm(c, "group_norm", {x, c.FindTensor("weight"), c.FindTensor("bias")},
+                           {{"groups", num_groups}, {"eps", eps}});
+  if (c.num_outputs() == 1) return {result};
+  Dim batch = c.type(x).dims.at(0), elements = FloorDiv(c.type(x).num_elements(), batch);
+  x = c.Reshape(x, {batch, num_groups, FloorDiv(elements, num_groups)});
+  return WithStatistics(c, result, x, {2}, eps);
 }
 
 ValueId AddBatchNorm(Conversion& c) {
@@ -64,13 +98,20 @@ ValueId AddBatchNorm(Conversion& c) {
 Values ConvertBatchNorm(Conversion& c, std::string_view training) {
   c.Require(training.empty() || !c.Bool(training),
             "batch_norm in training updates its running statistics: call model.eval() first");
-  return FirstOf(c, AddBatchNorm(c));
+  Values values(c.num_outputs());
+  values[0] = AddBatchNorm(c);
+  for (int i = 1; i < c.num_outputs(); ++i) {  // nothing to save
+    const TensorType& type = c.output_type(i);
+    if (type.dims == Dims{0}) values[i] = c.Full(type.dims, type.dtype, {});
+  }
+  return values;
 }
 
 // batch_norm by the statistics of the batch itself: those of each channel over all samples, which
 // is a group norm of the batch seen as one sample.
 Values ConvertBatchNormOfBatch(Conversion& c, std::string_view) {
   ValueId input = c.Tensor("input");
+  double eps = c.Float("eps", 1e-5);
   const Dims dims = c.type(input).dims;
   c.Require(dims.size() >= 2 && dims[1].is_static(), "batch_norm of a symbolic number of channels");
   bool single = dims[0] == Dim(1);
@@ -80,13 +121,15 @@ Values ConvertBatchNormOfBatch(Conversion& c, std::string_view) {
     x = c.Reshape(x, {Dim(1), dims[1], FloorDiv(c.type(input).num_elements(), dims[1])});
   }
   ValueId y = AddNorm(c, "group_norm", {x, c.FindTensor("weight"), c.FindTensor("bias")},
-                      {{"groups", dims[1]}, {"eps", c.Float("eps", 1e-5)}});
+                      {{"groups", dims[1]}, {"eps", eps}});
   if (!single) {
     Dims swapped = dims;
     std::swap(swapped[0], swapped[1]);
     y = c.Transpose(c.Reshape(y, swapped), 0, 1);
   }
-  return FirstOf(c, y);
+  std::vector<int> axes = IdentityPerm(static_cast<int>(dims.size()));
+  axes.erase(axes.begin() + 1);
+  return WithStatistics(c, y, input, axes, eps);
 }
 
 // Each channel of each sample is a group of its own.

@@ -9,11 +9,11 @@ using Values = std::vector<ValueId>;
 constexpr std::string_view kUnstable =
     "a sort that is not stable leaves equal elements in the order of torch's algorithm";
 
-// A stable sort.
+// A stable sort, or one of values alone.
 Values ConvertSort(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self");
   int rank = c.type(self).rank(), dim = c.DimIndex("dim", rank, -1);
-  c.Require(c.Bool("stable", false), kUnstable);
+  c.Require(c.Bool("stable", false) || !c.IsUsed(1) || rank == 0, kUnstable);
   if (rank == 0) return {self, c.Literal(DType::kInt64, 0)};
   return c.graph()
       .node(c.AddNode("sort", {self},
@@ -45,7 +45,7 @@ Values ConvertSearchsorted(Conversion& c, std::string_view names) {
 }
 
 constexpr Converter kRows[] = {
-    {"aten.sort.default", nullptr, kUnstable},
+    {"aten.sort.default", ConvertSort},
     {"aten.sort.stable", ConvertSort},
     {"aten.topk.default", ConvertTopk},
     {"aten.searchsorted.Tensor", ConvertSearchsorted, "sorted_sequence,self"},

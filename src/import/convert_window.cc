@@ -84,7 +84,20 @@ Values ConvertPad(Conversion& c, std::string_view mode) {
     pads[2 * dim + 1] = torch_pads[i + 1];
   }
   double value = kind == "constant" ? c.Float("value", 0) : 0;
-  return {c.Add("pad", {self}, {{"pads", pads}, {"mode", kind}, {"value", value}})};
+  if (kind == "constant") {
+    return {c.Add("pad", {self}, {{"pads", pads}, {"mode", kind}, {"value", value}})};
+  }
+  // What a negative pad takes away is there for the other end to repeat.
+  Dims grown = pads;
+  auto is_negative = [](const Dim& pad) { return pad.is_static() && pad.value() < 0; };
+  std::replace_if(grown.begin(), grown.end(), is_negative, Dim(0));
+  ValueId result = c.Add("pad", {self}, {{"pads", grown}, {"mode", kind}, {"value", value}});
+  for (int dim = 0; dim < rank; ++dim) {
+    Dim before = grown[2 * dim] - pads[2 * dim], after = grown[2 * dim + 1] - pads[2 * dim + 1];
+    if (before == Dim(0) && after == Dim(0)) continue;
+    result = c.Slice(result, dim, before, c.type(result).dims[dim] - after);
+  }
+  return {result};
 }
 
 // adaptive_max_pool2d and 3d: the elements and where they lie.

@@ -25,6 +25,9 @@
 namespace stator {
 namespace {
 
+// Characters of a symbolic number of elements. Plans hold sizes and strides twice as long.
+constexpr size_t kMaxSizeText = 512;
+
 using schema::Argument;
 using schema::TensorMeta;
 using Kind = Argument::Kind;
@@ -341,6 +344,15 @@ class Importer {
     return {c.Add(op.name, std::move(inputs))};
   }
 
+  // Whether the number of elements, of which strides are factors, takes too long to write.
+  static bool IsLongSize(const Dims& dims) {
+    try {
+      return NumElements(dims).ToString().size() > kMaxSizeText;
+    } catch (const Error&) {  // too many terms
+      return true;
+    }
+  }
+
   // Why converted values may not stand for the outputs that torch recorded; empty when they may.
   std::string FindTypeReason(const std::vector<ValueId>& values,
                              const std::vector<TensorType>& types,
@@ -362,6 +374,9 @@ class Importer {
       if (!same) {
         return fmt::format("type rule disagrees with torch: {} where torch has {}", type.ToString(),
                            types[i].ToString());
+      }
+      if (!IsStatic(type.dims) && IsLongSize(type.dims)) {
+        return fmt::format("sizes of more than {} characters", kMaxSizeText);
       }
     }
     return {};

@@ -18,7 +18,8 @@
 
 namespace stator {
 
-inline constexpr size_t kMaxDimText = 256;  // characters of a symbolic size
+// Characters of a symbolic size. The importer leaves to torch what makes sizes half as long.
+inline constexpr size_t kMaxDimText = 1024;
 
 class WireWriter {
  public:

@@ -224,6 +224,8 @@ def test_adaptive_max_pools(run):
                 lambda x: F.adaptive_max_pool2d(x, (3, None), return_indices=True),
                 lambda x: F.adaptive_max_pool1d(x[0] * 2, 4),
                 lambda x: F.adaptive_max_pool3d(x[None], 2),
+                lambda x: F.pad(x, (2, -1, -3, 3), mode="reflect"),
+                lambda x: F.pad(x, (-2, 4, -1, -1), mode="replicate"),
                 lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
             ]
         ),
@@ -234,6 +236,7 @@ def test_adaptive_max_pools(run):
 def test_order(run):
     ties = [
         lambda x: x.sort(dim=1, stable=True),
+        lambda x: x.sort(dim=1).values,
         lambda x: x.sort(dim=0, descending=True, stable=True),
         lambda x: torch.argsort(x, stable=True, descending=True),
         lambda x: x.topk(3),
@@ -245,9 +248,39 @@ def test_order(run):
     run(Calls(ties), integers(9, 4, 200))
     indices = [
         lambda x, f=function: f(torch.where(x > 1, float("nan"), x))[1]
-        for function in (ties[0], ties[1], ties[3], ties[5])
+        for function in (ties[0], ties[2], ties[4], ties[6])
     ]
     run(Calls(indices), floats(3, 40))
+
+
+def test_numbers_between_tensors(run):
+    run(
+        Calls(
+            [
+                lambda a, b: torch.linspace(a, b, 7),
+                lambda a, b: torch.linspace(a, 3, 1),
+                lambda a, b: torch.linspace(-2, b, 4, dtype=torch.int32),
+                lambda a, b: torch.linspace(-2, 7, 4, dtype=torch.int64) + a,
+                lambda a, b: torch.logspace(a, b, 5, base=2),
+            ]
+        ),
+        torch.tensor(1.5),
+        torch.tensor(-7.25),
+    )
+
+
+def test_the_statistics_of_norms(run):
+    run(
+        Calls(
+            [
+                lambda x, w: torch.native_layer_norm(x, [6], w, w, 1e-3),
+                lambda x, w: torch.native_group_norm(x, None, None, 2, 4, 6, 2, 1e-3),
+                lambda x, w: torch.native_batch_norm(x, None, None, w[:4], w[:4], False, 0.1, 1e-3),
+            ]
+        ),
+        floats(2, 4, 6),
+        floats(6).abs(),
+    )
 
 
 def test_the_indices_of_an_unstable_sort_are_torchs(run, compilations):
@@ -272,6 +305,8 @@ def test_complex_numbers(run):
                 lambda x, t: rotate(x, t),
                 lambda x, t: torch.view_as_complex(x.reshape(-1, 2)).abs(),
                 lambda x, t: torch.complex(t, -t).conj().angle(),
+                lambda x, t: torch.view_as_real(torch.complex(t, t[0, 0])),
+                lambda x, t: torch.view_as_real(torch.complex(t[:, :1], t[0])),
                 lambda x, t: (torch.complex(t, -t) + torch.complex(t, t)).view(-1).imag,
             ]
         ),
