@@ -19,28 +19,23 @@ Values ConvertEmbedding(Conversion& c, std::string_view) {
   return {c.Add("embedding", {c.Tensor("weight"), c.Tensor("indices")})};
 }
 
+// A number as a list of one, as which torch takes it.
+ValueId AsList(Conversion& c, ValueId value) {
+  return c.type(value).rank() == 0 ? c.Reshape(value, {Dim(1)}) : value;
+}
+
 Values ConvertGather(Conversion& c, std::string_view) {
-  ValueId self = c.Tensor("self"), index = c.Tensor("index");
-  c.Require(c.type(self).rank() > 0 && c.type(index).rank() > 0, "gather of a number");
+  ValueId self = AsList(c, c.Tensor("self")), index = AsList(c, c.Tensor("index"));
   int dim = c.DimIndex("dim", c.type(self).rank());
-  return {c.Add("gather", {self, index}, {{"dim", Dim(dim)}})};
+  ValueId result = c.Add("gather", {self, index}, {{"dim", Dim(dim)}});
+  return {c.Reshape(result, c.output_type().dims)};
 }
 
 Values ConvertIndexSelect(Conversion& c, std::string_view) {
-  ValueId self = c.Tensor("self"), index = c.Tensor("index");
-  c.Require(c.type(self).rank() > 0, "index_select of a number");
+  ValueId self = AsList(c, c.Tensor("self")), index = AsList(c, c.Tensor("index"));
   int dim = c.DimIndex("dim", c.type(self).rank());
-  if (c.type(index).rank() == 0) index = c.Reshape(index, {Dim(1)});
-  return {c.Add("index_select", {self, index}, {{"dim", Dim(dim)}})};
-}
-
-bool BroadcastsTo(const Dims& from, const Dims& to) {
-  if (from.size() > to.size()) return false;
-  size_t skipped = to.size() - from.size();
-  for (size_t i = 0; i < from.size(); ++i) {
-    if (from[i] != Dim(1) && from[i] != to[skipped + i]) return false;
-  }
-  return true;
+  ValueId result = c.Add("index_select", {self, index}, {{"dim", Dim(dim)}});
+  return {c.type(c.Tensor("self")).rank() == 0 ? c.Reshape(result, {}) : result};
 }
 
 // Advanced indexing; `indices` holds one index or none per leading dim.
@@ -135,11 +130,11 @@ Values ConvertPut(Conversion& c, std::string_view) {
 // place there is the number of mask elements before.
 Values ConvertMaskedScatter(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self"), mask = c.Tensor("mask"), source = c.Tensor("source");
-  const Dims dims = c.type(self).dims;
+  const Dims dims = c.output_type().dims;
+  self = c.Expand(self, dims);
   Dim count = c.type(self).num_elements(), num_source = c.type(source).num_elements();
   c.Require(c.type(mask).dtype == DType::kBool && num_source.is_static() && num_source != Dim(0),
             "masked_scatter from a tensor of symbolic size, or without elements");
-  c.Require(BroadcastsTo(c.type(mask).dims, dims), "masked_scatter that makes its input larger");
   mask = c.Reshape(c.Expand(mask, dims), {count});
   ValueId zero = c.Literal(DType::kInt64, 0);
   ValueId seen = c.Add("cumsum", {c.Cast(mask, DType::kInt64)}, {{"dim", Dim(0)}});
@@ -152,11 +147,11 @@ Values ConvertMaskedScatter(Conversion& c, std::string_view) {
 
 // scatter, scatter_add, scatter_reduce: `reduce` names how elements join, or is "argument".
 Values ConvertScatter(Conversion& c, std::string_view reduce) {
-  ValueId self = c.Tensor("self"), index = c.Tensor("index");
-  c.Require(c.type(self).rank() > 0 && c.type(index).rank() > 0, "scatter into a number");
+  const Dims dims = c.type(c.Tensor("self")).dims;
+  ValueId self = AsList(c, c.Tensor("self")), index = AsList(c, c.Tensor("index"));
   int dim = c.DimIndex("dim", c.type(self).rank());
   ValueId source = c.Has("src")
-                       ? c.Tensor("src")
+                       ? AsList(c, c.Tensor("src"))
                        : c.Full(c.type(index).dims, c.type(self).dtype, c.GetScalar("value"));
   Attrs attrs = {{"dim", Dim(dim)}};
   std::string name = reduce == "argument" ? c.String("reduce", "") : std::string(reduce);
@@ -164,7 +159,7 @@ Values ConvertScatter(Conversion& c, std::string_view reduce) {
   if (name == "multiply") name = "prod";
   if (!name.empty()) attrs.Set("reduce", name);
   if (!c.Bool("include_self", true)) attrs.Set("include_self", false);
-  return {c.Add("scatter", {self, index, source}, std::move(attrs))};
+  return {c.Reshape(c.Add("scatter", {self, index, source}, std::move(attrs)), dims)};
 }
 
 // ---- a slice replaced

@@ -24,7 +24,10 @@ Values ConvertSort(Conversion& c, std::string_view) {
 Values ConvertTopk(Conversion& c, std::string_view) {
   ValueId self = c.Tensor("self");
   int rank = c.type(self).rank(), dim = c.DimIndex("dim", rank, -1);
-  c.Require(rank > 0, "topk of a number");
+  if (rank == 0) {
+    c.Require(c.Int("k") == 1, "no element of a number");
+    return {self, c.Literal(DType::kInt64, 0)};
+  }
   return c.graph()
       .node(c.AddNode("topk", {self},
                       {{"dim", Dim(dim)},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <set>
+#include <vector>
 
 #include "base/error.h"
 
@@ -27,7 +28,7 @@ void SizeTable::DefineSizeOf(const std::string& name, const Dims& dims, int64_t 
   if (dim < 0) dim += static_cast<int64_t>(dims.size());
   if (dim < 0 || dim >= static_cast<int64_t>(dims.size())) return;
   std::optional<Dim> recorded = Find(name);
-  if (!recorded || AreSame(*recorded, dims[dim])) sizes_[name] = dims[dim];
+  if (!recorded || AreSame(dims[dim], *recorded)) sizes_[name] = dims[dim];
 }
 
 std::optional<Dim> SizeTable::FindArgument(const schema::Argument& arg) const {
@@ -52,7 +53,38 @@ void SizeTable::DefineExpression(const std::string& name, const std::string& tar
   if (value && AreSame(*value, *recorded)) sizes_[name] = *value;
 }
 
-bool SizeTable::AreSame(const Dim& a, const Dim& b) const {
+// `text` with its first "min(a, b)" or "max(a, b)" replaced by "(a)" and by "(b)"; empty without.
+static std::vector<std::string> FindBranches(const std::string& text) {
+  size_t begin = std::min(text.find("min("), text.find("max("));
+  if (begin == std::string::npos) return {};
+  size_t comma = 0, end = begin + 4;
+  for (int depth = 1; end < text.size(); ++end) {
+    depth += (text[end] == '(') - (text[end] == ')');
+    if (depth == 0) break;
+    if (depth == 1 && text[end] == ',') comma = end;
+  }
+  auto replaced = [&](size_t from, size_t to) {
+    return text.substr(0, begin) + "(" + text.substr(from, to - from) + text.substr(end);
+  };
+  return {replaced(begin + 4, comma), replaced(comma + 1, end)};
+}
+
+bool SizeTable::AreSame(const Dim& inferred, const Dim& recorded) const {
+  if (AgreeEverywhere(inferred, recorded)) return true;
+  constexpr size_t kMaxBranches = 32;
+  std::vector<std::string> texts = {inferred.ToString()};
+  for (size_t i = 0; i < texts.size() && texts.size() < kMaxBranches; ++i) {
+    for (const std::string& branch : FindBranches(texts[i])) {
+      std::optional<Dim> dim = Dim::Find(branch);
+      if (!dim) continue;
+      if (AgreeEverywhere(*dim, recorded)) return true;
+      texts.push_back(dim->ToString());
+    }
+  }
+  return false;
+}
+
+bool SizeTable::AgreeEverywhere(const Dim& a, const Dim& b) const {
   if (a == b) return true;
   if (a.is_static() && b.is_static()) return false;
   std::set<std::string> symbols;

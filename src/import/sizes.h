@@ -27,11 +27,13 @@ class SizeTable {
   // The result of a node over sizes and integers ("_operator.add").
   void DefineExpression(const std::string& name, const std::string& target,
                         const schema::Node& node);
-  // Whether two sizes agree for a spread of values of their symbols: they are the same function,
-  // spelled by torch and by a type rule.
-  bool AreSame(const Dim& a, const Dim& b) const;
+  // Whether a size that a type rule infers is the one that torch recorded: they agree for a spread
+  // of values of their symbols, or do once one argument stands for a min or max of the rule's,
+  // which torch settles by a guard.
+  bool AreSame(const Dim& inferred, const Dim& recorded) const;
 
  private:
+  bool AgreeEverywhere(const Dim& a, const Dim& b) const;
   std::optional<Dim> FindArgument(const schema::Argument& arg) const;
 
   const schema::Program& program_;
