@@ -192,11 +192,17 @@ ValueId Conversion::Add(std::string_view op, std::vector<ValueId> inputs, Attrs 
 
 ValueId Conversion::Literal(DType dtype, const Scalar& scalar) {
   if (!scalar.is_static()) {
-    // A size in a tensor: the last element of arange(size + 1).
-    ValueId range = Add(
-        "arange", {},
-        {{"dtype", DType::kInt64}, {"start", 0.0}, {"step", 1.0}, {"size", scalar.size + Dim(1)}});
-    return Cast(Reshape(Slice(range, 0, scalar.size, scalar.size + Dim(1)), {}), dtype);
+    // A size in a tensor: the last element of arange(size + 1). What may be below 0 is a
+    // difference.
+    auto last = [&](const Dim& size, double step) {
+      ValueId range =
+          Add("arange", {},
+              {{"dtype", DType::kInt64}, {"start", 0.0}, {"step", step}, {"size", size + Dim(1)}});
+      return Reshape(Slice(range, 0, size, size + Dim(1)), {});
+    };
+    const Dim& size = scalar.size;
+    if (size.ToString().find('-') == std::string::npos) return Cast(last(size, 1), dtype);
+    return Cast(Add("add", {last(Max(size, 0), 1), last(Max(Dim(0) - size, 0), -1)}), dtype);
   }
   bool integer = scalar.kind == Scalar::Kind::kInt;
   std::string key = integer ? scalar.size.ToString() : "f" + FloatToString(scalar.number);

@@ -89,25 +89,25 @@ Values ConvertIndexPut(Conversion& c, std::string_view) {
 // index_fill, index_copy, index_add: the slices at index[N] become a value or those of `source`, or
 // alpha * source is added to them.
 Values ConvertPutSlices(Conversion& c, std::string_view op) {
-  ValueId self = c.Tensor("self"), index = c.Tensor("index");
-  c.Require(c.type(self).rank() > 0 && c.type(index).rank() <= 1, "slices of a number");
-  if (c.type(index).rank() == 0) index = c.Reshape(index, {Dim(1)});
+  const Dims dims = c.type(c.Tensor("self")).dims;
+  ValueId self = AsList(c, c.Tensor("self")), index = AsList(c, c.Tensor("index"));
+  c.Require(c.type(index).rank() == 1, "slices at an index of more than one dim");
   int dim = c.DimIndex("dim", c.type(self).rank());
   DType dtype = c.type(self).dtype;
   if (op == "fill") {
     ValueId value = c.IsTensor("value") ? c.Cast(c.Tensor("value"), dtype)
                                         : c.Literal(dtype, c.GetScalar("value"));
-    return {PutSlices(c, self, dim, index, value)};
+    return {c.Reshape(PutSlices(c, self, dim, index, value), dims)};
   }
-  ValueId source = c.Tensor("source");
+  ValueId source = AsList(c, c.Tensor("source"));
   c.Require(c.type(source).rank() == c.type(self).rank(), "slices of a number");
-  if (op == "copy") return {PutSlices(c, self, dim, index, source)};
+  if (op == "copy") return {c.Reshape(PutSlices(c, self, dim, index, source), dims)};
   Scalar alpha = c.GetScalar("alpha", 1);
   if (!alpha.is_static() || alpha.value() != 1) {
     c.Require(IsFloat(dtype) || alpha.kind != Scalar::Kind::kFloat, "a fraction of integers");
     source = c.Add("mul", {source, c.Literal(dtype, alpha)});
   }
-  return {PutSlices(c, self, dim, index, source, true)};
+  return {c.Reshape(PutSlices(c, self, dim, index, source, true), dims)};
 }
 
 // take and put: positions in the flattened tensor.

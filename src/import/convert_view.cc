@@ -197,23 +197,45 @@ Values ConvertSqueeze(Conversion& c, std::string_view) {
   return {c.Reshape(self, sizes)};
 }
 
-// In the row-major elements of a matrix of m columns, neighbours on a diagonal are m + 1 apart.
-Values ConvertDiagonal(Conversion& c, std::string_view) {
-  ValueId self = c.Tensor("self");
-  int rank = c.type(self).rank();
+// The order of dims that puts the arguments dim1 and dim2 last.
+std::vector<int> MatricesLast(const Conversion& c, int rank) {
   int dim1 = c.DimIndex("dim1", rank, 0), dim2 = c.DimIndex("dim2", rank, 1);
   std::vector<int> perm;
   for (int dim = 0; dim < rank; ++dim) {
     if (dim != dim1 && dim != dim2) perm.push_back(dim);
   }
   perm.insert(perm.end(), {dim1, dim2});
-  ValueId matrices = c.Permute(self, perm);
+  return perm;
+}
+
+// A dim with `count` zeros added at its end, or taken away.
+ValueId PadEnd(Conversion& c, ValueId x, int dim, const Dim& count) {
+  Dims pads(2 * c.type(x).rank(), Dim(0));
+  pads[2 * dim + 1] = count;
+  return c.Add("pad", {x}, {{"pads", pads}, {"mode", std::string("constant")}, {"value", 0.0}});
+}
+
+// In the row-major elements of a matrix of m columns, neighbours on a diagonal are m + 1 apart.
+Values ConvertDiagonal(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self");
+  int rank = c.type(self).rank();
+  ValueId matrices = c.Permute(self, MatricesLast(c, rank));
   Dims dims = c.type(matrices).dims;
-  c.Require(dims[rank - 2].is_static() && dims[rank - 1].is_static(),
-            "a diagonal of symbolic sizes");
-  int64_t rows = dims[rank - 2].value(), columns = dims[rank - 1].value();
   int64_t offset = c.Int("offset", 0);
   int64_t row = std::max<int64_t>(-offset, 0), column = std::max<int64_t>(offset, 0);
+  if (!dims[rank - 2].is_static() || !dims[rank - 1].is_static()) {
+    // As many rows of m + 1 as there are elements on the diagonal, which is their first column.
+    Dim elements = dims[rank - 2] * dims[rank - 1], width = dims[rank - 1] + 1;
+    Dim start = Dim(row) * dims[rank - 1] + column, count = c.output_type().dims.back();
+    dims.resize(rank - 2);
+    Dims flat = dims, lines = dims;
+    flat.push_back(elements);
+    lines.insert(lines.end(), {count, width});
+    ValueId x = PadEnd(c, c.Reshape(matrices, flat), rank - 2, start + count * width - elements);
+    x = c.Reshape(c.Slice(x, rank - 2, start, start + count * width), lines);
+    return {c.Squeeze(c.Slice(x, rank - 1, 0, 1), rank - 1)};
+  }
+  int64_t rows = dims[rank - 2].value(), columns = dims[rank - 1].value();
   int64_t count = std::max<int64_t>(std::min(rows - row, columns - column), 0);
   dims.resize(rank - 2);
   dims.push_back(rows * columns);
@@ -357,6 +379,28 @@ Values ConvertBroadcastTensors(Conversion& c, std::string_view) {
   return results;
 }
 
+// self with `src` on a diagonal: element i of it lies in row i of the matrix, or, below the main
+// diagonal, in column i.
+Values ConvertDiagonalScatter(Conversion& c, std::string_view) {
+  ValueId self = c.Tensor("self"), src = c.Tensor("src");
+  int rank = c.type(self).rank();
+  std::vector<int> perm = MatricesLast(c, rank), inverse(rank);
+  for (int dim = 0; dim < rank; ++dim) inverse[perm[dim]] = dim;
+  ValueId matrices = c.Permute(self, perm);
+  const Dims dims = c.type(matrices).dims;
+  int64_t offset = c.Int("offset", 0);
+  int along = offset >= 0 ? rank - 2 : rank - 1;
+  ValueId line = PadEnd(c, src, rank - 2, dims[along] - c.type(src).dims.back());
+  ValueId spread = c.Expand(c.Unsqueeze(line, offset >= 0 ? rank - 1 : rank - 2), dims);
+  auto range = [&](double start, const Dim& size) {
+    return c.Add("arange", {},
+                 {{"dtype", DType::kInt64}, {"start", start}, {"step", 1.0}, {"size", size}});
+  };
+  ValueId row = c.Unsqueeze(range(static_cast<double>(offset), dims[rank - 2]), 1);
+  ValueId on_diagonal = c.Add("eq", {row, range(0, dims[rank - 1])});
+  return {c.Permute(c.Add("where", {on_diagonal, spread, matrices}), inverse)};
+}
+
 constexpr Converter kRows[] = {
     {"aten.view.default", ConvertReshape, "size", Alias::kView},
     {"aten._unsafe_view.default", ConvertReshape, "size"},
@@ -429,6 +473,7 @@ constexpr Converter kRows[] = {
     {"aten.as_strided.default", nullptr, "as_strided reads memory, not dims", Alias::kUnknown},
     {"aten.unfold.default", ConvertUnfold, "", Alias::kUnknown},
     {"aten.diagonal.default", ConvertDiagonal, "", Alias::kView},
+    {"aten.diagonal_scatter.default", ConvertDiagonalScatter},
     {"aten.view.dtype", nullptr, "a view as another dtype reads raw bytes", Alias::kUnknown},
     {"aten.view_as_real.default", nullptr, "complex numbers", Alias::kUnknown},
     {"aten.view_as_complex.default", nullptr, "complex numbers", Alias::kUnknown},

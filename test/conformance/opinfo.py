@@ -39,7 +39,7 @@ import opinfo_report
 import rich.progress
 from opinfo_report import KIND
 
-LIMIT = 60
+LIMIT = 300
 GROUP = {"dynamic": 8}  # a graph with many symbols is slow to trace
 DEFAULT_GROUP = 16
 START_LIMIT = 600  # for a process to start: torch and its tests are large

@@ -59,7 +59,7 @@ class TorchInTheMiddle(nn.Module):
     def forward(self, x):
         batch, length, width = x.shape
         flat = self.fc(x).relu().reshape(batch * length, width)
-        flat = flat.sort(dim=-1).values * 2
+        flat = torch.add(*flat.sort(dim=-1)) * 2
         return flat.reshape(batch, length, width).softmax(1) + length, batch * length
 
 
@@ -112,6 +112,8 @@ FAMILIES = {
     "product with a window": lambda m, x: x @ m.position[0, : x.shape[1]].T,
     "arange": lambda m, x: x + m.table(torch.arange(2, x.shape[1] + 2)),
     "index": lambda m, x: x.index_select(1, torch.arange(x.shape[1]).flip(0)),
+    "numbers": lambda m, x: x.clamp(-x.shape[1], x.shape[0] - x.shape[1]),
+    "diagonal": lambda m, x: (x.diagonal(1, 1, 2), x.diagonal(0, 0, 1)),
     "expand": lambda m, x: m.table.weight[:1].expand(x.shape[0], x.shape[1], 8) + x,
     "concat": lambda m, x: torch.cat([m.position[:, :1].expand(x.shape[0], -1, -1), x], 1),
     "pad": lambda m, x: F.pad(x, (0, 0, 1, 2)),

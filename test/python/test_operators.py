@@ -93,6 +93,8 @@ def test_views_that_gather(run):
                 lambda x: x.unfold(1, 2, 2) + 0,
                 lambda x: x.unfold(0, 2, 1) + 0,
                 lambda x: x.diag_embed(),
+                lambda x: x.diagonal_scatter(x[:, 0].T, 1, 0, 1),
+                lambda x: x.diagonal_scatter(x[:, :2, 1], -2, 1, 2),
                 lambda x: x[0, :, :4].trace(),
                 lambda x: x.rot90(1, [1, 2]),
                 lambda x: F.unfold(x[None], (2, 3), padding=1, stride=2),

@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Sorted(nn.Module):
-    """Torch sorts; there is no kernel of ours for it."""
+    """Torch sorts where the order of equal elements is asked for, which is its own."""
 
     def __init__(self, place):
         super().__init__()
@@ -16,13 +16,13 @@ class Sorted(nn.Module):
 
     def forward(self, x):
         if self.place == "start":
-            x = x.sort(-1).values
+            x = torch.add(*x.sort(-1))
         y = self.fc1(x).relu()
         if self.place == "middle":
             y, indices = y.sort(-1)
             y = y + indices
         if self.place == "branch":
-            y = y + x.sort(-1).values.exp()
+            y = y + torch.add(*x.sort(-1)).exp()
         z = self.fc2(y)
         return z.sort(-1) if self.place == "end" else z
 
