@@ -33,14 +33,16 @@ from torch_stator.backend import on_compilation
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs/generated/zoo.md"
 LEAST_CHANGE = 1e-3  # of the outputs, when the inputs are others
+PRELOADED = ("torchvision", "timm", "transformers.modeling_utils", "diffusers.models")
 FORKS = multiprocessing.get_context("forkserver")  # of a process that has imported, not computed
 
 
 def main():
     args = parse_arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # of the fork server
-    FORKS.set_forkserver_preload(["__main__"])
+    path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))  # of the fork server
+    FORKS.set_forkserver_preload(["__main__", *PRELOADED])
     rows = run(args)
     report = {"machine": models.describe_machine(), "models": rows}
     (args.folder / "zoo.json").write_text(json.dumps(report, indent=1))
@@ -59,7 +61,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=7, help="to time; 0: none")
     parser.add_argument("--limit", type=int, default=600, help="seconds for one model")
     parser.add_argument("--docs", action="store_true", help="write docs/generated/zoo.md, too")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 # ---- all models, each in a process
@@ -75,7 +77,7 @@ def run(args):
     console = rich.console.Console(stderr=True)
     with (args.folder / "rows.jsonl").open("a") as log:
         for i, name in enumerate(wanted):
-            if name in done and not args.models:
+            if name in done:
                 continue
             with console.status(f"{i + 1} of {len(wanted)}: {name}"):
                 done[name] = run_one(name, args)
@@ -103,6 +105,7 @@ def run_one(name, args):
         process.join()
         last = (errors.read_text().strip().splitlines() or ["no message"])[-1]
         row["reason"] = f"the process ended with code {process.exitcode}: {last}"[:400]
+    process.join(10 if "status" in row else 0)
     process.kill()
     process.join()
     return row

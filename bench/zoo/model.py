@@ -1,6 +1,5 @@
 """A model of the zoo: how it and its inputs are made, and which part of it is compiled."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,14 +29,6 @@ def tokens(vocabulary, length=128, batch=1, name="input_ids"):
 def joined(*makers):
     """The inputs of several."""
     return lambda: {name: value for make in makers for name, value in make().items()}
-
-
-def quiet(cls, **sizes):
-    """cls(**sizes), with an error for a size that it does not know."""
-    unknown = set(sizes) - set(inspect.signature(cls).parameters)
-    if unknown:
-        raise TypeError(f"{cls.__name__} has no {', '.join(sorted(unknown))}")
-    return cls(**sizes)
 
 
 def outputs_of(result):

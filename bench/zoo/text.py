@@ -2,21 +2,21 @@
 
 import torch
 
-from .model import Model, floats, image, joined, quiet, tokens
+from .model import Model, floats, image, joined, tokens
 
 
 def _make(architecture, config, **sizes):
     def make():
         import transformers
 
-        return getattr(transformers, architecture)(quiet(getattr(transformers, config), **sizes))
+        return getattr(transformers, architecture)(getattr(transformers, config)(**sizes))
 
     return make
 
 
-def _model(name, inputs, head="Model", **sizes):
+def _model(name, inputs, head="Model", config="Config", **sizes):
     """transformers' NameConfig(**sizes) and NameModel."""
-    return Model("transformers", _make(name + head, name + "Config", **sizes), inputs)
+    return Model("transformers", _make(name + head, name + config, **sizes), inputs)
 
 
 def _decoder(name, **sizes):
@@ -99,7 +99,7 @@ ENCODERS = {
     "xlnet": _model("XLNet", tokens(30000), d_model=256, n_layer=4, n_head=4, d_inner=1024),
     "esm2": _model(
         "Esm",
-        tokens(32),
+        joined(tokens(32), _with_mask()),
         vocab_size=33,
         hidden_size=320,
         num_hidden_layers=6,
@@ -146,7 +146,7 @@ DECODERS = {
     "mistral": _decoder("Mistral", sliding_window=16),
     "qwen3": _decoder("Qwen3", head_dim=64),
     "gemma2": _decoder("Gemma2", head_dim=64, sliding_window=16),
-    "gemma3": _decoder("Gemma3", head_dim=64, sliding_window=16),
+    "gemma3": _decoder("Gemma3", config="TextConfig", head_dim=64, sliding_window=16),
     "phi3": _decoder("Phi3", pad_token_id=0, bos_token_id=1, eos_token_id=2),
     "gpt_neox": _plain_decoder("GPTNeoX"),
     "opt": _model(
@@ -187,7 +187,9 @@ DECODERS = {
     ),
     "llama_generate": _small_generate("Llama"),
     "qwen3_generate": _small_generate("Qwen3", head_dim=64),
-    "gemma3_generate": _small_generate("Gemma3", head_dim=64, sliding_window=12),
+    "gemma3_generate": _small_generate(
+        "Gemma3", config="TextConfig", head_dim=64, sliding_window=12
+    ),
     "t5_generate": _generate(
         _model(
             "T5",

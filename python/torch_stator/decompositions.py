@@ -8,11 +8,14 @@ the parts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch._decomp import get_decompositions
+
+from .export import memory_order
 
 _NAMES = """
     _chunk_cat _euclidean_dist _log_softmax_backward_data _softmax_backward_data
@@ -33,4 +36,38 @@ _NAMES = """
 def usual_decompositions() -> dict[Any, Callable[..., Any]]:
     """Of each operator above, all overloads that torch has a decomposition of."""
     packets = [getattr(torch.ops.aten, name) for name in _NAMES.split()]
-    return get_decompositions(packets)
+    return get_decompositions(packets) | {torch.ops.aten.as_strided.default: _as_strided}
+
+
+def _as_strided(
+    self: torch.Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    storage_offset: int | None = None,
+) -> Any:
+    """Windows on the memory of a dense tensor, as rows of it: rows as long as every window's last
+    dims lie in one piece, and as divide the distances between those pieces."""
+    start = 0 if storage_offset is None else storage_offset - self.storage_offset()
+    numbers = (*self.shape, *self.stride(), *size, *stride, start)
+    if any(type(n) is not int for n in numbers) or 0 in size:
+        return NotImplemented
+    order = memory_order(self)
+    last = start + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if order is None or start < 0 or last >= self.numel():
+        return NotImplemented
+    # As torch lays windows out that do not overlap: outer dims first.
+    dims = sorted(range(len(size)), key=lambda dim: (-stride[dim], size[dim] == 1))
+    size, stride = [size[dim] for dim in dims], [stride[dim] for dim in dims]
+    row, outer = 1, len(size)
+    while outer and (stride[outer - 1] == row or size[outer - 1] == 1):
+        row *= size[outer - 1]
+        outer -= 1
+    inner = row
+    row = math.gcd(row, self.numel(), start, *stride[:outer])
+    rows = torch.full((), start // row, dtype=torch.int64, device=self.device)
+    windows = [*zip(size[:outer], stride[:outer], strict=True), (inner // row, row)]
+    for n, step in windows:
+        rows = rows.unsqueeze(-1) + torch.arange(n, device=self.device) * (step // row)
+    dense = self.permute(order).reshape(-1, row)
+    window = dense.index_select(0, rows.reshape(-1)).reshape(size)
+    return window.permute(sorted(range(len(size)), key=dims.__getitem__))

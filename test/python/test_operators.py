@@ -328,6 +328,18 @@ def test_complex_tensors_from_outside(run):
     )
 
 
+def test_windows_on_memory(run):
+    windows = [
+        lambda x: (x + 1).as_strided((3, 4, 5), (40, 5, 1)),
+        lambda x: (x + 1).as_strided((2, 5, 20), (40, 10, 1), 0),
+        lambda x: (x + 1).transpose(0, 2).contiguous().as_strided((4, 3), (2, 7), 0),
+        lambda x: (x + 1).transpose(1, 2).as_strided((2, 3), (1, 1)),
+        lambda x: (x * 2)[1].as_strided((2, 8), (8, 1)) + 1,
+        lambda x: (x * 2).as_strided((), (), 3),
+    ]
+    run(Calls(windows), floats(3, 8, 5))
+
+
 def test_layers(run):
     layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     first = torch.nn.TransformerEncoderLayer(
