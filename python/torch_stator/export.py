@@ -10,6 +10,7 @@ is written, so that its nodes and the JSON keep the same names.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from torch._export.serde import serialize as serde
 from torch.utils._sympy.value_ranges import ValueRanges
 
 _TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
-_FRAME = re.compile(r'^ *File "(?P<file>.+?)", line ', re.MULTILINE)
+_FRAME = re.compile(r' *File "(?P<file>.+?)", line ')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,18 +72,41 @@ def serialize_graph(
     serializer.serialize_input = lambda arg, arg_type=None: (  # type: ignore[method-assign]
         _plain_argument(serializer, arg) or torch_way(arg, arg_type)
     )
+    serializer.serialize_tensor_output = functools.partial(  # type: ignore[method-assign]
+        _tensor_output, serializer, {}
+    )
     serializer.serialize_metadata = _metadata  # type: ignore[method-assign]
+    nodes = serializer.graph_state.nodes
     for node in graph.nodes:
         if node.op == "call_function":
             try:
-                serializer.handle_call_function(node)
+                if plain := _plain_call(serializer, node):
+                    nodes.append(plain)
+                else:
+                    serializer.handle_call_function(node)
             except Exception as error:
-                serializer.graph_state.nodes.append(on_error(node, error, serializer))
+                nodes.append(on_error(node, error, serializer))
         elif node.op in ("placeholder", "output"):
             getattr(serializer, f"handle_{node.op}")(node)
-    state = serde._dataclass_to_dict(serializer.graph_state)
-    members = ("inputs", "outputs", "nodes", "tensor_values", "sym_int_values", "sym_bool_values")
-    return {name: state[name] for name in members} | {"is_single_tensor_return": False}
+    state = serializer.graph_state
+    return {
+        "inputs": [_plain(argument) for argument in state.inputs],
+        "outputs": [_plain(argument) for argument in state.outputs],
+        "nodes": [_plain(node) for node in nodes],
+        "tensor_values": state.tensor_values,
+        "sym_int_values": _plain(state.sym_int_values),
+        "sym_bool_values": _plain(state.sym_bool_values),
+        "is_single_tensor_return": False,
+    }
+
+
+class _Plain(dict[str, Any]):
+    """A value of the schema as plain data. What is common is made so at once: torch's dataclasses,
+    and turning them into dicts, are four fifths of the time to serialize a graph."""
+
+
+def _plain(value: Any) -> Any:
+    return value if type(value) is _Plain else serde._dataclass_to_dict(value)
 
 
 class SchemaEncoder(serde.EnumEncoder):
@@ -142,12 +166,15 @@ def module_name(source: str) -> str | None:
 
 def user_location(stack_trace: str) -> str:
     """The stack trace up to the last frame outside of torch: the user's own line."""
-    frames = list(_FRAME.finditer(stack_trace))
     end = len(stack_trace)
-    for frame in reversed(frames):
-        if not frame["file"].startswith(_TORCH_FOLDER):
-            return stack_trace[:end]
-        end = frame.start()
+    while (start := stack_trace.rfind("File \"", 0, end)) >= 0:
+        line = stack_trace.rfind("\n", 0, start) + 1
+        if frame := _FRAME.match(stack_trace, line):
+            if not frame["file"].startswith(_TORCH_FOLDER):
+                return stack_trace[:end]
+            end = line
+        else:
+            end = start
     return stack_trace
 
 
@@ -174,10 +201,61 @@ def _metadata(node: torch.fx.Node) -> dict[str, str]:
     return {"stack_trace": user_location(trace)} if trace else {}
 
 
+def _plain_call(serializer: Any, node: torch.fx.Node) -> _Plain | None:
+    """A call of an op, of usual arguments and with one tensor as its result; None for others."""
+    value = node.meta.get("val")
+    if not isinstance(node.target, torch._ops.OpOverload) or not isinstance(value, torch.Tensor):
+        return None
+    inputs = []
+    for i, (name, kwarg_only) in enumerate(_parameters(node.target)):
+        if name in node.kwargs:
+            given, kind = node.kwargs[name], schema.ArgumentKind.KEYWORD
+        elif not kwarg_only and i < len(node.args):
+            given, kind = node.args[i], schema.ArgumentKind.POSITIONAL
+        else:
+            continue
+        argument = _plain_argument(serializer, given)
+        if argument is None:
+            return None
+        inputs.append({"name": name, "arg": argument, "kind": kind.value})
+    serializer.serialize_tensor_output(node.name, value)
+    return _Plain(
+        target=serializer.serialize_operator(node.target),
+        inputs=inputs,
+        outputs=[{"as_tensor": {"name": node.name}}],
+        metadata=_metadata(node),
+        is_hop_single_tensor_return=None,
+        name=node.name,
+    )
+
+
+@functools.cache
+def _parameters(op: torch._ops.OpOverload) -> list[tuple[str, bool]]:
+    """Names, and which are keywords only."""
+    return [(argument.name, argument.kwarg_only) for argument in op._schema.arguments]
+
+
+def _tensor_output(
+    serializer: Any, known: dict[Any, Any], name: str, value: torch.Tensor
+) -> schema.TensorArgument:
+    """Notes the type of a tensor; `known`: of types seen before, their form."""
+    assert name not in serializer.graph_state.tensor_values
+    sizes, strides, offset = tuple(value.shape), value.stride(), value.storage_offset()
+    key = (sizes, strides, offset, value.dtype, value.device, value.layout, value.requires_grad)
+    static = all(type(size) is int for size in (*sizes, *strides, offset))
+    form = known.get(key) if static else None
+    if form is None:
+        form = serde._dataclass_to_dict(serde.serialize_tensor_meta(value))
+    if static:
+        known[key] = form
+    serializer.graph_state.tensor_values[name] = form
+    return schema.TensorArgument(name=name)
+
+
 _SCALARS = {bool: "bool", int: "int", float: "float", str: "string"}
 
 
-def _plain_argument(serializer: Any, arg: Any) -> schema.Argument | None:
+def _plain_argument(serializer: Any, arg: Any) -> _Plain | None:
     """The usual arguments, spelled as torch does; None for others. torch's own way imports Inductor
     first, to tell its buffers apart: 0.5 s on a busy machine."""
 
@@ -189,24 +267,23 @@ def _plain_argument(serializer: Any, arg: Any) -> schema.Argument | None:
             and value.name not in serializer.duplicate_getitem_nodes
         )
 
-    create = schema.Argument.create
     if arg is None:
-        return create(as_none=True)
+        return _Plain(as_none=True)
     if isinstance(arg, torch.dtype):
-        return create(as_scalar_type=serde._TORCH_TO_SERIALIZE_DTYPE[arg])
+        return _Plain(as_scalar_type=serde._TORCH_TO_SERIALIZE_DTYPE[arg].value)
     if isinstance(arg, torch.device):
-        return create(as_device=schema.Device(type=arg.type, index=arg.index))
+        return _Plain(as_device={"type": arg.type, "index": arg.index})
     if field := _SCALARS.get(type(arg)):
-        return create(**{f"as_{field}": arg})
+        return _Plain({f"as_{field}": serde._dataclass_to_dict(arg)})  # infinities are words
     if is_tensor(arg):
-        return create(as_tensor=schema.TensorArgument(name=arg.name))
+        return _Plain(as_tensor={"name": arg.name})
     if not isinstance(arg, (list, tuple)) or not arg:
         return None
     if all(map(is_tensor, arg)):
-        return create(as_tensors=[schema.TensorArgument(name=value.name) for value in arg])
+        return _Plain(as_tensors=[{"name": value.name} for value in arg])
     field = _SCALARS.get(type(arg[0]))
     if field and all(type(value) is type(arg[0]) for value in arg):
-        return create(**{f"as_{field}s": list(arg)})
+        return _Plain({f"as_{field}s": serde._dataclass_to_dict(list(arg))})
     return None
 
 
