@@ -167,7 +167,7 @@ def module_name(source: str) -> str | None:
 def user_location(stack_trace: str) -> str:
     """The stack trace up to the last frame outside of torch: the user's own line."""
     end = len(stack_trace)
-    while (start := stack_trace.rfind("File \"", 0, end)) >= 0:
+    while (start := stack_trace.rfind('File "', 0, end)) >= 0:
         line = stack_trace.rfind("\n", 0, start) + 1
         if frame := _FRAME.match(stack_trace, line):
             if not frame["file"].startswith(_TORCH_FOLDER):

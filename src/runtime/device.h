@@ -136,6 +136,10 @@ class Device {
   virtual DeviceStream stream() { return nullptr; }
   // Waits for all work on the device.
   virtual void Finish() {}
+  // Whether packing keeps the host busy, so that a thread in the background may do it.
+  virtual bool packs_in_background() const { return false; }
+  // Called first on such a thread: it is to use one core.
+  virtual void EnterBackground() {}
   virtual StreamKey FindKey(DeviceStream stream) {
     (void)stream;
     return {};

@@ -3,6 +3,8 @@
 #include "runtime/engine.h"
 
 #include <algorithm>
+#include <system_error>
+#include <utility>
 
 #include "base/error.h"
 #include "runtime/bind.h"
@@ -13,6 +15,9 @@ namespace stator {
 namespace {
 
 constexpr size_t kMaxShapes = 16;  // programs kept; the least recently used one goes
+
+// Bytes of weights that are worth a thread to pack them: those of some milliseconds.
+constexpr int64_t kMinBackgroundBytes = int64_t{16} << 20;
 
 int64_t WeightBytes(const PlanWeight& weight) {
   int64_t bytes = static_cast<int64_t>(DTypeSize(weight.dtype));
@@ -51,7 +56,16 @@ std::byte* Address(const ConstantData& data) { return const_cast<std::byte*>(dat
 std::shared_ptr<Engine> Engine::Load(std::shared_ptr<const Plan> plan, Device& device) {
   std::shared_ptr<Engine> engine(new Engine(std::move(plan), device));
   engine->state_->LoadConstants();
-  if (engine->plan_->symbols.empty()) engine->GetShape({});
+  if (!engine->plan_->symbols.empty()) return engine;
+  State& state = *engine->state_;
+  state.StartShape({});
+  int64_t bytes = 0;
+  for (const ConstantData& weight : state.weights) bytes += static_cast<int64_t>(weight.size);
+  if (device.packs_in_background() && bytes >= kMinBackgroundBytes) {
+    state.PackInBackground();
+  } else {
+    state.FinishPacking();
+  }
   return engine;
 }
 
@@ -70,19 +84,19 @@ void Engine::SetWeight(std::string_view name, ConstantData data) {
   }
   CheckWeightData(*it, data);
   data = device_.BringConstant(Trim(std::move(data), WeightBytes(*it)));
-  std::unique_lock lock(state_->mutex);
+  auto lock = state_->Lock();
   state_->pending.insert_or_assign(it - weights.begin(), std::move(data));
 }
 
 void Engine::Refit() {
-  std::unique_lock lock(state_->mutex);
+  auto lock = state_->Lock();
   state_->Refit();
   ++num_refits_;
 }
 
 bool Engine::RefitIfChanged() {
   {
-    std::shared_lock lock(state_->mutex);
+    auto lock = state_->LockShared();
     bool same =
         !device_.reads_host_memory() || state_->fingerprint.Compute() == state_->fingerprint_value;
     if (state_->pending.empty() && same) return false;
@@ -92,7 +106,7 @@ bool Engine::RefitIfChanged() {
 }
 
 Plan Engine::MakePlan() const {
-  std::shared_lock lock(state_->mutex);
+  auto lock = state_->LockShared();
   Plan plan = *plan_;
   for (size_t i = 0; i < plan.weights.size(); ++i) plan.weights[i].data = state_->weights[i];
   for (const auto& [index, data] : state_->pending) plan.weights[index].data = data;
@@ -101,7 +115,8 @@ Plan Engine::MakePlan() const {
 }
 
 int64_t Engine::derived_bytes() const {
-  std::shared_lock lock(state_->mutex);
+  auto lock = state_->Lock();
+  state_->FinishPacking();
   int64_t bytes = 0;
   for (const State::Derived& derived : state_->derived) {
     if (derived.valid) bytes += derived.buffer.bytes();
@@ -111,7 +126,7 @@ int64_t Engine::derived_bytes() const {
 }
 
 std::shared_ptr<const LoadedShape> Engine::GetShape(const SymbolValues& symbols) {
-  std::unique_lock lock(state_->mutex);
+  auto lock = state_->Lock();
   return state_->GetShape(symbols);
 }
 
@@ -162,30 +177,77 @@ void Engine::State::Watch() {
   fingerprint_value = fingerprint.Compute();
 }
 
+std::unique_lock<std::shared_mutex> Engine::State::Lock() {
+  is_wanted = true;
+  return std::unique_lock(mutex);
+}
+
+std::shared_lock<std::shared_mutex> Engine::State::LockShared() {
+  if (!is_wanted.load(std::memory_order_relaxed)) is_wanted = true;
+  return std::shared_lock(mutex);
+}
+
 // Packs the constants of these shapes' programs, step by step: the prologue runs only as far as the
 // next step needs, and what no program reads any more is discarded at once. So the memory needed
 // beyond what stays is that of a few derived buffers, not of all. What another shape has packed is
 // there already, and the prologue runs for the rest alone.
-void Engine::State::Pack(std::span<const std::shared_ptr<LoadedShape>> packing) {
-  Schedule schedule = MakeSchedule(packing);
-  for (int i = 0; i < static_cast<int>(plan.steps.size()); ++i) {
-    Derive(packing[0]->bound, i, schedule);
-    const std::vector<int>& inputs = plan.steps[i].inputs;
-    for (const auto& shape : packing) {
-      shape->program->Pack(i);
-      for (size_t k = 0; k < inputs.size(); ++k) {
-        int index = FindDerived(inputs[k]);
-        bool reads = index >= 0 && shape->program->Reads(i, static_cast<int>(k));
-        if (reads) shape->reads_derived[index] = true;
-      }
-    }
-    DiscardUnread(i, schedule);
+void Engine::State::StartPacking(std::span<const std::shared_ptr<LoadedShape>> packed) {
+  packing = Packing{.shapes = {packed.begin(), packed.end()}, .schedule = MakeSchedule(packed)};
+}
+
+void Engine::State::PackNext() {
+  auto& [packed, schedule, next] = *packing;
+  if (next == static_cast<int>(plan.steps.size())) {
+    device.Finish();  // calls come on streams of their own
+    packing.reset();
+    return;
   }
-  device.Finish();  // calls come on streams of their own
+  Derive(packed[0]->bound, next, schedule);
+  const std::vector<int>& inputs = plan.steps[next].inputs;
+  for (const auto& shape : packed) {
+    shape->program->Pack(next);
+    for (size_t k = 0; k < inputs.size(); ++k) {
+      int index = FindDerived(inputs[k]);
+      bool reads = index >= 0 && shape->program->Reads(next, static_cast<int>(k));
+      if (reads) shape->reads_derived[index] = true;
+    }
+  }
+  DiscardUnread(next, schedule);
+  ++next;
+}
+
+void Engine::State::FinishPacking() {
+  try {
+    while (packing) PackNext();
+  } catch (...) {
+    DropPrograms();
+    throw;
+  }
+}
+
+// Between a compilation and the first call torch makes its guards, which takes one core about as
+// long as packing. The first caller packs what is left; what fails here fails again there.
+void Engine::State::PackInBackground() {
+  auto pack = [this, entered = false]() mutable {
+    if (!std::exchange(entered, true)) device.EnterBackground();
+    if (is_wanted) return false;
+    std::unique_lock lock(mutex);
+    try {
+      if (packing) PackNext();
+    } catch (...) {
+      DropPrograms();
+    }
+    return packing.has_value();
+  };
+  try {
+    packer.emplace(std::move(pack));
+  } catch (const std::system_error&) {  // no more threads are to be had
+    FinishPacking();
+  }
 }
 
 Engine::State::Schedule Engine::State::MakeSchedule(
-    std::span<const std::shared_ptr<LoadedShape>> packing) {
+    std::span<const std::shared_ptr<LoadedShape>> packed) {
   Schedule schedule{.due = std::vector<int>(plan.prologue.size(), Schedule::kNever),
                     .last_use = std::vector<int>(derived.size(), Schedule::kUnused)};
   for (int i = 0; i < static_cast<int>(plan.steps.size()); ++i) {
@@ -193,7 +255,7 @@ Engine::State::Schedule Engine::State::MakeSchedule(
     for (size_t k = 0; k < inputs.size(); ++k) {
       int index = FindDerived(inputs[k]);
       bool needed =
-          index >= 0 && std::ranges::any_of(packing, [&](const auto& shape) {
+          index >= 0 && std::ranges::any_of(packed, [&](const auto& shape) {
             return !shape->program->IsPacked(i) || shape->program->Reads(i, static_cast<int>(k));
           });
       if (needed) Require(index, i, schedule);
@@ -251,12 +313,19 @@ void Engine::State::DiscardUnread(int step, const Schedule& schedule) {
 }
 
 std::shared_ptr<const LoadedShape> Engine::State::GetShape(const SymbolValues& symbols) {
+  FinishPacking();
   auto it = std::find_if(shapes.begin(), shapes.end(),
                          [&](const auto& shape) { return shape->bound.symbols == symbols; });
   if (it != shapes.end()) {
     shapes.splice(shapes.begin(), shapes, it);
     return shapes.front();
   }
+  StartShape(symbols);
+  FinishPacking();
+  return shapes.front();
+}
+
+void Engine::State::StartShape(const SymbolValues& symbols) {
   auto shape = std::make_shared<LoadedShape>();
   shape->generation = generation;
   shape->bound = BindPlan(plan, symbols, addresses);
@@ -270,17 +339,12 @@ std::shared_ptr<const LoadedShape> Engine::State::GetShape(const SymbolValues& s
     shapes.pop_back();
   }
   shapes.push_front(shape);
-  try {
-    Pack({&shape, 1});
-  } catch (...) {
-    shapes.pop_front();
-    throw;
-  }
-  return shape;
+  StartPacking({&shape, 1});
 }
 
 void Engine::State::Refit() {
   device.Finish();  // calls that read what is made anew, and writes to the weights
+  packing.reset();
   bool moved = !pending.empty();
   for (auto& [index, data] : pending) {
     addresses.weights[index] = Address(data);
@@ -297,18 +361,15 @@ void Engine::State::Refit() {
     return;
   }
   if (shapes.empty()) return;
-  try {
-    Pack(std::vector(shapes.begin(), shapes.end()));
-  } catch (...) {
-    DropPrograms();
-    throw;
-  }
+  StartPacking(std::vector(shapes.begin(), shapes.end()));
+  FinishPacking();
 }
 
 // Calls make the programs that they need anew: for weights at other addresses, and after a refit
 // that failed half-way.
 void Engine::State::DropPrograms() {
   ++generation;
+  packing.reset();
   shapes.clear();
   for (Derived& buffer : derived) buffer.valid = false;
 }

@@ -26,7 +26,8 @@ struct LoadedShape;
 
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
-  // Binds constants and, for a static plan, runs the prologue and loads the program. Raises
+  // Binds constants and, for a static plan, loads the program and runs the prologue; on the CPU a
+  // thread in the background may still do so when Load returns. Raises
   // InvalidArgument naming a weight without data, or with fewer bytes than its type needs.
   static std::shared_ptr<Engine> Load(std::shared_ptr<const Plan> plan, Device& device);
   ~Engine();

@@ -1,17 +1,21 @@
 // Engine::State: what an engine holds, and the lock that keeps calls and refits apart.
 //
-// Invariant: a run holds `mutex` shared; whatever writes constants or makes programs holds it
-// alone.
+// Invariants: a run holds `mutex` shared; whatever writes constants or makes programs holds it
+// alone. Nobody runs a shape while `packing` is not done: GetShape, which hands shapes out, ends
+// it.
 #pragma once
 
+#include <atomic>
 #include <climits>
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 #include <vector>
 
+#include "runtime/background.h"
 #include "runtime/bind.h"
 #include "runtime/buffer.h"
 #include "runtime/engine.h"
@@ -27,8 +31,12 @@ struct Engine::State {
   void FindWriters();
   void Watch();
   std::shared_ptr<const LoadedShape> GetShape(const SymbolValues& symbols);
+  void StartShape(const SymbolValues& symbols);
   void Refit();
-  void Pack(std::span<const std::shared_ptr<LoadedShape>> packing);
+  void StartPacking(std::span<const std::shared_ptr<LoadedShape>> shapes);
+  void PackNext();
+  void FinishPacking();
+  void PackInBackground();
   // When, in one Pack, the steps of the prologue run and the derived buffers are read for the last
   // time: before and in which of Plan::steps.
   struct Schedule {
@@ -36,11 +44,14 @@ struct Engine::State {
     std::vector<int> last_use;  // one per Plan::derived; kUnused: in none
     static constexpr int kNever = INT_MAX, kUnused = -1;
   };
-  Schedule MakeSchedule(std::span<const std::shared_ptr<LoadedShape>> packing);
+  Schedule MakeSchedule(std::span<const std::shared_ptr<LoadedShape>> packed);
   void Require(int index, int step, Schedule& schedule);
   void Derive(const BoundPlan& bound, int step, const Schedule& schedule);
   void DiscardUnread(int step, const Schedule& schedule);
   void DropPrograms();
+  // The lock, ahead of a thread that packs in the background.
+  std::unique_lock<std::shared_mutex> Lock();
+  std::shared_lock<std::shared_mutex> LockShared();
 
   const Plan& plan;
   Device& device;
@@ -65,6 +76,16 @@ struct Engine::State {
 
   std::list<std::shared_ptr<LoadedShape>> shapes;  // the last used first
   int64_t generation = 0;                          // counts the times that programs were dropped
+
+  // The constants of some shapes being packed, step by step.
+  struct Packing {
+    std::vector<std::shared_ptr<LoadedShape>> shapes;
+    Schedule schedule;
+    int next = 0;  // of Plan::steps
+  };
+  std::optional<Packing> packing;
+  std::atomic<bool> is_wanted = false;     // by a caller, who packs faster than the background
+  std::optional<BackgroundThread> packer;  // last: it uses all of the above
 };
 
 }  // namespace stator

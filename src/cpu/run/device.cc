@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "cpu/run/onednn.h"
+#include "cpu/run/parallel.h"
 #include "cpu/run/step.h"
 #include "runtime/step_loader.h"
 
@@ -171,6 +172,9 @@ class Cpu final : public Device {
     int64_t end = (reinterpret_cast<intptr_t>(data) + bytes) / kPage * kPage;
     if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
   }
+
+  bool packs_in_background() const override { return true; }
+  void EnterBackground() override { UseOneThread(); }
 
   void Copy(const TensorRef& from, const TensorRef& to, DeviceStream) override {
     StepSite site{.step = nullptr, .body = {}, .inputs = {from}, .outputs = {to}};

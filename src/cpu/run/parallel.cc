@@ -16,6 +16,8 @@ namespace stator {
 
 int NumThreads() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
 
+void UseOneThread() { omp_set_num_threads(1); }
+
 void RunParallel(int64_t num_tasks, RangeFn fn, void* context) {
   if (num_tasks <= 0) return;
   int num_threads = num_tasks == 1 ? 1 : NumThreads();

@@ -1,10 +1,10 @@
 // Threads of the CPU engine: OpenMP regions, each split into one range of tasks per thread.
 //
-// We keep no threads of our own. libstator, oneDNN and torch all use GNU OpenMP, and one copy of it
-// serves a process (parallel.cc says why), so all three run on the same pool: as many threads as
-// torch.get_num_threads() says, none of them spinning against another pool.
-// Invariant: a region uses either one thread or all of NumThreads(). GNU OpenMP ends the threads
-// that a smaller team does not need and creates them again for the next one.
+// We compute on no threads of our own. libstator, oneDNN and torch all use GNU OpenMP, and one copy
+// of it serves a process (parallel.cc says why), so all three run on the same pool: as many threads
+// as torch.get_num_threads() says, none of them spinning against another pool. Invariant: a region
+// uses either one thread or all of NumThreads(). GNU OpenMP ends the threads that a smaller team
+// does not need and creates them again for the next one.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,8 @@ namespace stator {
 // Threads that a parallel region opened by the calling thread gets; 1 inside a region. OpenMP keeps
 // this number per thread: torch.set_num_threads reaches other threads when they first ask torch.
 int NumThreads();
+// From now on the calling thread's parallel regions have one thread.
+void UseOneThread();
 
 using RangeFn = void (*)(void* context, int64_t begin, int64_t end);
 // ParallelFor without its template.
