@@ -14,7 +14,7 @@ Values ConvertAttention(Conversion& c, std::string_view mask_argument) {
   ValueId q = c.Tensor("query"), k = c.Tensor("key"), v = c.Tensor("value");
   c.Require(c.Float("dropout_p", 0) == 0, "attention with dropout draws random numbers");
   c.Require(!c.Has("dropout_mask"), "attention with a dropout mask");
-  const Dims& dims = c.type(q).dims;
+  const Dims dims = c.type(q).dims;
   c.Require(dims.size() >= 2 && c.type(k).rank() >= 2, "attention of vectors");
   bool causal = c.Bool("is_causal", false);
   if (causal && mask_argument.empty()) {
@@ -22,11 +22,18 @@ Values ConvertAttention(Conversion& c, std::string_view mask_argument) {
     c.Require(dims[dims.size() - 2] == c.type(k).dims[c.type(k).rank() - 2],
               "causal flash attention over another number of keys than queries");
   }
-  const Dim& width = dims.back();
-  c.Require(c.Has("scale") || (width.is_static() && width.value() > 0),
-            "attention of symbolic width without a scale");
-  double scale =
-      c.Has("scale") ? c.Float("scale") : 1 / std::sqrt(static_cast<double>(width.value()));
+  const Dim width = dims.back();
+  double scale = c.Float("scale", 1);
+  if (!c.Has("scale") && width.is_static()) {
+    c.Require(width.value() > 0, "attention of width 0");
+    scale = 1 / std::sqrt(static_cast<double>(width.value()));
+  } else if (!c.Has("scale")) {
+    DType dtype = c.type(q).dtype;
+    c.Require(dtype == DType::kFloat32 || dtype == DType::kFloat64,
+              "attention of 16-bit floats of symbolic width without a scale");
+    ValueId size = c.Literal(dtype, Scalar{.kind = Scalar::Kind::kInt, .number = 0, .size = width});
+    q = c.Add("mul", {q, c.Add("rsqrt", {size})});
+  }
   ValueId mask = mask_argument.empty() ? ValueId{} : c.FindTensor(mask_argument);
   bool one_head = dims.size() == 2;
   if (one_head) {

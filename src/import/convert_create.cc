@@ -50,22 +50,21 @@ Values ConvertArange(Conversion& c, std::string_view) {
 }
 
 // linspace counts from both ends towards the middle, integers in doubles
-// (ATen/native/cpu/RangeFactoriesKernel.cpp).
+// (ATen/native/cpu/RangeFactoriesKernel.cpp); 16-bit floats are counted in float32 here.
 Values ConvertLinspace(Conversion& c, std::string_view) {
   const TensorType type = c.output_type();
   constexpr int64_t kMaxLiteral = 1 << 16;
-  bool wide = type.dtype == DType::kFloat32 || type.dtype == DType::kFloat64;
-  c.Require(wide || IsInteger(type.dtype), "linspace of 16-bit floats");
+  c.Require(type.dtype != DType::kBool, "linspace of bool");
   c.Require(type.dims.at(0).is_static() && type.dims[0].value() <= kMaxLiteral,
             "linspace of a symbolic or large size");
   auto exact = [&](double x) {
     if (IsInteger(type.dtype)) return std::trunc(x);
-    return type.dtype == DType::kFloat32 ? static_cast<double>(static_cast<float>(x)) : x;
+    return type.dtype != DType::kFloat64 ? static_cast<double>(static_cast<float>(x)) : x;
   };
   double start = exact(c.Float("start")), end = exact(c.Float("end"));
   int64_t steps = type.dims[0].value();
   double step = steps > 1 ? (end - start) / static_cast<double>(steps - 1) : 0;
-  if (type.dtype == DType::kFloat32) step = exact(step);
+  if (!IsInteger(type.dtype)) step = exact(step);
   std::vector<double> values;
   for (int64_t i = 0; i < steps; ++i) {
     values.push_back(i < steps / 2 || steps == 1 ? start + step * static_cast<double>(i)
@@ -79,11 +78,11 @@ Values ConvertLinspace(Conversion& c, std::string_view) {
 // The same where start or end is a 0-d tensor.
 Values ConvertLinspaceOfTensors(Conversion& c, std::string_view) {
   const TensorType type = c.output_type();
-  bool wide = type.dtype == DType::kFloat32 || type.dtype == DType::kFloat64;
-  c.Require(wide || IsInteger(type.dtype), "linspace of 16-bit floats");
+  c.Require(type.dtype != DType::kBool, "linspace of bool");
   c.Require(type.dims.at(0).is_static(), "linspace of a symbolic size");
   int64_t steps = type.dims[0].value();
-  DType dtype = wide ? type.dtype : DType::kFloat64;
+  DType dtype =
+      IsInteger(type.dtype) || type.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   auto bound = [&](std::string_view name) {
     return c.Cast(Materialize(c, GetOperand(c, name), type.dtype), dtype);
   };

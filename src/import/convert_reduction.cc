@@ -70,10 +70,12 @@ Values ConvertSearch(Conversion& c, std::string_view op) {
 // max.dim, min.dim: the extremum and its index.
 Values ConvertExtremum(Conversion& c, std::string_view op) {
   ValueId x = c.Tensor("self");
+  if (c.type(x).dtype == DType::kBool) x = c.Cast(x, DType::kUInt8);
   int rank = c.type(x).rank(), dim = c.DimIndex("dim", rank);
   bool keepdim = KeepDim(c);
   std::vector<int> axes = rank == 0 ? std::vector<int>{} : std::vector<int>{dim};
-  return {Reduce(c, op == "max" ? "amax" : "amin", x, axes, keepdim),
+  ValueId extremum = Reduce(c, op == "max" ? "amax" : "amin", x, axes, keepdim);
+  return {c.Cast(extremum, c.output_type().dtype),
           Search(c, op == "max" ? "argmax" : "argmin", x, dim, keepdim)};
 }
 

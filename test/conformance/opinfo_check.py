@@ -28,6 +28,7 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
     StatefulSymbolicContext,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_stator import backend
 
 ENGINE, FALLBACK, FAILED, TORCH = "engine", "fallback", "failed", "torch"
@@ -66,8 +67,8 @@ class Difference(Exception):
 
 
 def run_samples(op, dtype, variant, samples):
-    """The Outcomes of samples. They share a graph where they can: torch traces one large graph
-    faster than many small ones. A graph that cannot be traced, compiled or run is halved."""
+    """The Outcomes of samples. They share a graph where they can, since torch traces a large graph
+    faster than many small ones; if it cannot be traced, compiled or run, each runs alone."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         calls = [_Call(op, DTYPES[dtype], variant, sample) for sample in samples]
@@ -113,11 +114,8 @@ def _run_together(calls):
     try:
         results, fallbacks = _compile_and_run(calls)
     except Exception:
-        fallbacks = None
+        return
     if fallbacks is None:
-        middle = len(calls) // 2
-        _run_together(calls[:middle])
-        _run_together(calls[middle:])
         return
     places = [fallback["location"].rpartition(":") for fallback in fallbacks]
     if any(file != PLACE for file, _, _ in places):
@@ -129,8 +127,23 @@ def _run_together(calls):
             call.outcome = _judge(own)
         except Difference as difference:
             call.outcome = _run_alone(call)
-            if call.outcome.kind in (ENGINE, FALLBACK):
+            if call.outcome.kind in (ENGINE, FALLBACK) and not _draws(call.sample):
                 call.outcome = Outcome(FAILED, f"in a graph with other samples: {difference}")
+
+
+def _draws(sample):
+    """Whether a sample draws random numbers, also if it puts the generator back."""
+    with _DrawsMode() as mode:
+        _call(sample, sample.tensors)
+    return mode.draws
+
+
+class _DrawsMode(TorchDispatchMode):
+    draws = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.draws = self.draws or torch.Tag.nondeterministic_seeded in func.tags
+        return func(*args, **(kwargs or {}))
 
 
 def _run_alone(call):

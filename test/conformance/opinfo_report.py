@@ -6,6 +6,12 @@ from pathlib import Path
 
 KIND = "kind"  # in place of a variant: whether the op is core ATen
 OUTCOMES = ("engine", "fallback", "torch", "failed")
+# Of what is in "fallback", by a part of the reason: what stays with PyTorch whatever ops we add.
+NATURE = re.compile(
+    "draws random numbers|runs in eager PyTorch|no tensor comes out|torch cannot trace it|"
+    "eager raises|complex|not strided|_fft_|linalg_|lu_unpack|lu_solve|cholesky|geqrf|ormqr|"
+    "triangular_solve|nonzero|unique|masked_select|_local_scalar_dense"
+)
 DOCS = Path(__file__).parents[2] / "docs/generated/ops.md"
 PART = re.compile(r"(?<=<!-- measured: .make conformance. renews it -->\n).*(?=<!-- end -->)", re.S)
 
@@ -32,6 +38,8 @@ def make_report(results, most):
         for row in rows:
             for kind, count in r["counts"].items():
                 row[kind] = row.get(kind, 0) + count
+            nature = sum(n for reason, n in r["reasons"].items() if NATURE.search(reason))
+            row["nature"] = row.get("nature", 0) + nature
         for reason, count in r["reasons"].items():
             if r["variant"] != "errors":
                 reasons[reason] += count
@@ -40,6 +48,7 @@ def make_report(results, most):
         failures += [{**where, **failure} for failure in r["failures"]]
     return {
         "most": most,
+        "states": len({r["code"] for r in results if r["variant"] != KIND}),
         "by_dtype": by_dtype,
         "core": core,
         "by_op": by_op,
@@ -54,8 +63,8 @@ def make_report(results, most):
 
 def totals_to_markdown(report):
     lines = [
-        "| dtype | variant | " + " | ".join(OUTCOMES) + " | in engines |",
-        "|---|---|" + "--:|" * (len(OUTCOMES) + 1),
+        "| dtype | variant | " + " | ".join(OUTCOMES) + " | by nature | in engines |",
+        "|---|---|" + "--:|" * (len(OUTCOMES) + 2),
     ]
     for dtype, variants in report["by_dtype"].items():
         if dtype != "errors":
@@ -63,13 +72,15 @@ def totals_to_markdown(report):
     lines += [_row(f"{dtype} | core ATen, all", row) for dtype, row in report["core"].items()]
     if "errors" in report["by_dtype"]:
         row = report["by_dtype"]["errors"]
-        lines.append(f"| f32 | errors | | {row.get('fallback', 0)} | | {row.get('failed', 0)} | |")
+        counts = f"{row.get('fallback', 0)} | | {row.get('failed', 0)}"
+        lines.append(f"| f32 | errors | | {counts} | | |")
     return "\n".join(lines)
 
 
 def _row(head, row):
     counts = [row.get(kind, 0) for kind in OUTCOMES]
     share = 100 * counts[0] / max(1, sum(counts))
+    counts.append(row.get("nature", 0))
     return f"| {head} | " + " | ".join(map(str, counts)) + f" | {share:.1f} % |"
 
 
@@ -111,7 +122,7 @@ def _cell(row):
     if not row:
         return ""
     failed = f", {row['failed']} failed" if row.get("failed") else ""
-    return f"{row.get('engine', 0)}/{sum(row.values())}{failed}"
+    return f"{row.get('engine', 0)}/{sum(row.get(kind, 0) for kind in OUTCOMES)}{failed}"
 
 
 def describe_failure(failure):
@@ -121,15 +132,18 @@ def describe_failure(failure):
 
 def write_docs(report):
     """Puts the totals into the marked part of docs/generated/ops.md."""
-    most = report["most"]
+    most, states = report["most"], report["states"]
+    code = "" if states == 1 else f" These are results of {states} states of the code."
     text = f"""
 ## PyTorch's own samples
 
 The samples that PyTorch tests its operators with ({"all" if most is None else f"at most {most}"} of
 each operator, dtype and layout), compared with eager by PyTorch's own tolerances
-(test/conformance/opinfo.py). engine: engines ran all of it. fallback: PyTorch ran some of it.
-torch: what AOTAutograd traced differs from eager before it reaches Stator. core ATen: the operators
-that are core ATen operators, or decompose into them.
+(test/conformance/opinfo.py, which says what each variant proves).{code} Rows that are not here
+were not run. engine: engines ran all of it. fallback: PyTorch ran some of it; by nature: of those,
+random numbers, training, sizes that depend on data, graph breaks, FFT, linear algebra, complex and
+sparse tensors. torch: what AOTAutograd traced differs from eager before it reaches Stator. core
+ATen: the operators that are core ATen operators, or decompose into them.
 
 {totals_to_markdown(report)}
 

@@ -263,6 +263,7 @@ def test_numbers_between_tensors(run):
                 lambda a, b: torch.linspace(a, 3, 1),
                 lambda a, b: torch.linspace(-2, b, 4, dtype=torch.int32),
                 lambda a, b: torch.linspace(-2, 7, 4, dtype=torch.int64) + a,
+                lambda a, b: torch.linspace(a, b, 9, dtype=torch.bfloat16),
                 lambda a, b: torch.logspace(a, b, 5, base=2),
             ]
         ),
