@@ -6,10 +6,16 @@ that of float16 eager, plus TOLERANCE of the output's root mean square. Then the
 alternate:
   latency     one call, synchronised before and after: what a caller waits
   throughput  a queue of calls, synchronised at its end: the device's own time
-Compile seconds are those of the first call, with empty caches.
+  host        what the call takes until it returns, which is before the device is done
+Compile seconds are those of the first call, with empty caches. With --jobs, Inductor compiles
+several cases at once; what is measured, Stator's choice of tactics among it, is alone on the
+device.
 """
 
 import argparse
+import concurrent.futures
+import contextlib
+import fcntl
 import json
 import math
 import statistics
@@ -30,12 +36,21 @@ def main():
     parser.add_argument("--modes", nargs="*", default=[], choices=MODES, help="of Inductor")
     parser.add_argument("--seconds", type=float, default=2, help="to spend on timing each case")
     parser.add_argument("--timeout", type=float, default=240, help="seconds for a case")
+    parser.add_argument("--jobs", type=int, default=1, help="cases to prepare at once")
+    parser.add_argument("--lock", help="file to lock while alone on the device")
+    parser.add_argument("--profile", action="store_true", help="also list each way's kernels")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
+    cases = [(name, batch) for batch in args.batch for name in args.models]
     rows = []
-    for name in args.models:
-        for batch in args.batch:
-            rows.append(measure_in_process(name, batch, args))
+    with (
+        tempfile.NamedTemporaryFile() as lock,
+        concurrent.futures.ThreadPoolExecutor(args.jobs) as pool,
+    ):
+        path = args.lock or lock.name
+        futures = [pool.submit(measure_in_process, *case, args, path) for case in cases]
+        for future in concurrent.futures.as_completed(futures):
+            rows.append(future.result())
             print(format_row(rows[-1]), flush=True)
             if args.json:
                 args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +58,9 @@ def main():
     return 0 if all(row.get("right") for row in rows) else 1
 
 
-def measure_in_process(name, batch, args):
-    child = (
-        f"import gpu_models; gpu_models.measure({name!r}, {batch}, {args.modes}, {args.seconds})"
-    )
+def measure_in_process(name, batch, args, lock):
+    settings = (name, batch, args.modes, args.seconds, lock, args.profile)
+    child = f"import gpu_models; gpu_models.measure{settings!r}"
     case = {"model": name, "batch": batch}
     try:
         done = subprocess.run(
@@ -69,7 +83,8 @@ def format_row(row):
     if "error" in row:
         return f"{head} FAILED: {row['error']}"
     ways = "  ".join(
-        f"{way} {latency:.3f}/{row['throughput_ms'][way]:.3f} ms, {row['compile_s'][way]:.1f} s"
+        f"{way} {latency:.3f}/{row['throughput_ms'][way]:.3f}/{row['host_ms'][way]:.3f} ms, "
+        f"{row['compile_s'][way]:.1f} s"
         for way, latency in row["latency_ms"].items()
     )
     right = "right" if row["right"] else "WRONG"
@@ -79,8 +94,8 @@ def format_row(row):
     )
 
 
-def measure(name, batch, modes, seconds):
-    """Prints the row of one case as JSON."""
+def measure(name, batch, modes, seconds, lock, profile):
+    """Prints the row of one case as JSON. `lock`: the file whose lock is held to be alone."""
     import torch
     from torch_stator.backend import on_compilation
     from zoo import outputs_of
@@ -91,33 +106,39 @@ def measure(name, batch, modes, seconds):
     inputs = [x.cuda() for x in make_inputs(batch)]
     compilations = []
     on_compilation.append(compilations.append)
-    ways, compile_s = {}, {}
-    with torch.inference_mode(), tempfile.TemporaryDirectory() as cold:
+    ways, compile_s, outputs = {}, {}, {}
+
+    def first_call(way, fn):
+        ways[way] = fn
+        start = time.perf_counter()
+        outputs[way] = [t.clone() for t in outputs_of(fn(*inputs))]
+        torch.cuda.synchronize()
+        compile_s[way] = time.perf_counter() - start
+
+    with torch.inference_mode():
         exact = outputs_of(module(*inputs))
-        module.half()
-        inputs = [x.half() if x.is_floating_point() else x for x in inputs]
-        options = {"cache_dir": cold}
-        ways["eager"] = module
-        ways["stator"] = torch.compile(module, backend="stator", dynamic=False, options=options)
-        outputs = {}
-        for way, mode in [("eager", None), ("stator", None), *((m, MODES[m]) for m in modes)]:
-            if way in modes:
-                ways[way] = torch.compile(module, mode=mode, dynamic=False)
-            start = time.perf_counter()
-            outputs[way] = [t.clone() for t in outputs_of(ways[way](*inputs))]
-            torch.cuda.synchronize()
-            compile_s[way] = time.perf_counter() - start
-        for fn in ways.values():
-            for _ in range(3):
-                fn(*inputs)
+    module.half()  # under inference_mode its weights would tell of no write, and be inputs
+    inputs = [x.half() if x.is_floating_point() else x for x in inputs]
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as cold:
+        first_call("eager", module)
+        for way in modes:
+            first_call(way, torch.compile(module, mode=MODES[way], dynamic=False))
+        with alone(lock):
+            options = {"cache_dir": cold}
+            compiled = torch.compile(module, backend="stator", dynamic=False, options=options)
+            first_call("stator", compiled)
+            for fn in ways.values():
+                for _ in range(3):
+                    fn(*inputs)
+            times = time_in_turn(ways, inputs, seconds)
+            kernels = {w: profile_kernels(fn, inputs) for w, fn in ways.items()} if profile else {}
         errors = {way: max_error(outputs[way], exact) for way in ("eager", "stator")}
-        latency, throughput = time_in_turn(ways, inputs, seconds)
     reports = [compilation.report for compilation in compilations]
     parts = [part for report in reports for part in report["parts"]]
     row = {
-        "latency_ms": latency,
-        "throughput_ms": throughput,
+        **times,
         "compile_s": compile_s,
+        "kernels": kernels,
         "error_eager": errors["eager"],
         "error_stator": errors["stator"],
         "right": errors["stator"] <= FACTOR * errors["eager"] + TOLERANCE,  # false for NaN
@@ -130,6 +151,27 @@ def measure(name, batch, modes, seconds):
         for fallback in report["fallbacks"][:8]:
             print(f"{name}: {fallback['op']}: {fallback['reason']}", file=sys.stderr)
     print(json.dumps(row))
+
+
+@contextlib.contextmanager
+def alone(path):
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def profile_kernels(fn, inputs):
+    """[(name, launches in a call, microseconds in a call)], the most expensive first."""
+    import torch
+
+    calls = 10
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profiler:
+        for _ in range(calls):
+            fn(*inputs)
+        torch.cuda.synchronize()
+    events = sorted(profiler.key_averages(), key=lambda event: -event.device_time_total)
+    return [(e.key, e.count / calls, e.device_time_total / calls) for e in events if e.count]
 
 
 def max_error(actual, expected):
@@ -146,29 +188,31 @@ def max_error(actual, expected):
 
 
 def time_in_turn(ways, inputs, seconds):
-    """({way: median ms of a call}, {way: ms of a call in a queue})."""
+    """{"latency_ms", "throughput_ms", "host_ms"}: each {way: median ms of a call}."""
     import torch
 
     queue = 20
-    latency = {way: [] for way in ways}
-    throughput = {way: [] for way in ways}
+    kinds = ("latency_ms", "throughput_ms", "host_ms")
+    times = {kind: {way: [] for way in ways} for kind in kinds}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(latency["eager"]) < 5:
+    while time.perf_counter() < end or len(times["host_ms"]["eager"]) < 5:
         for way, fn in ways.items():
             torch.cuda.synchronize()
             start = time.perf_counter()
             fn(*inputs)
+            returned = time.perf_counter()
             torch.cuda.synchronize()
-            latency[way].append(1e3 * (time.perf_counter() - start))
+            times["host_ms"][way].append(1e3 * (returned - start))
+            times["latency_ms"][way].append(1e3 * (time.perf_counter() - start))
             start = time.perf_counter()
             for _ in range(queue):
                 fn(*inputs)
             torch.cuda.synchronize()
-            throughput[way].append(1e3 * (time.perf_counter() - start) / queue)
-    medians = (
-        {w: statistics.median(ms) for w, ms in times.items()} for times in (latency, throughput)
-    )
-    return tuple(medians)
+            times["throughput_ms"][way].append(1e3 * (time.perf_counter() - start) / queue)
+    return {
+        kind: {way: statistics.median(ms) for way, ms in by_way.items()}
+        for kind, by_way in times.items()
+    }
 
 
 # ---- the models: (a module, its inputs at a batch size)

@@ -71,6 +71,10 @@ void AddCompile(CLI::App& app) {
   sub->add_option("-o,--output", args->output,
                   "file for the plan (default: model.pt2.plan), or for --stop-after's text "
                   "(default: stdout)");
+  sub->add_option("--target", args->options.device,
+                  "cpu; a GPU that is there: cuda, cuda:1; or the arch of one that is not: sm_80, "
+                  "sm_90, sm_90a, sm_100")
+      ->capture_default_str();
   sub->add_option("--timing-cache", args->options.timing_cache,
                   "file of measured tactics, read and added to");
   sub->add_option("--optimization-level", args->options.optimization_level,

@@ -76,15 +76,23 @@ def serialize_graph(
         _tensor_output, serializer, {}
     )
     serializer.serialize_metadata = _metadata  # type: ignore[method-assign]
+    torch_outputs = serializer.serialize_output
+    serializer.serialize_output = lambda name, value: (  # type: ignore[method-assign]
+        _unread_output(name, value) or torch_outputs(name, value)
+    )
     nodes = serializer.graph_state.nodes
     for node in graph.nodes:
         if node.op == "call_function":
+            named = [(values, len(values)) for values in _named_values(serializer)]
             try:
                 if plain := _plain_call(serializer, node):
                     nodes.append(plain)
                 else:
                     serializer.handle_call_function(node)
             except Exception as error:
+                for values, count in named:  # of the outputs before the one that failed
+                    while len(values) > count:
+                        values.popitem()
                 nodes.append(on_error(node, error, serializer))
         elif node.op in ("placeholder", "output"):
             getattr(serializer, f"handle_{node.op}")(node)
@@ -107,6 +115,11 @@ class _Plain(dict[str, Any]):
 
 def _plain(value: Any) -> Any:
     return value if type(value) is _Plain else serde._dataclass_to_dict(value)
+
+
+def _named_values(serializer: Any) -> list[dict[str, Any]]:
+    state = serializer.graph_state
+    return [state.tensor_values, state.sym_int_values, state.sym_bool_values]
 
 
 class SchemaEncoder(serde.EnumEncoder):
@@ -285,6 +298,15 @@ def _plain_argument(serializer: Any, arg: Any) -> _Plain | None:
     if field and all(type(value) is type(arg[0]) for value in arg):
         return _Plain({f"as_{field}s": serde._dataclass_to_dict(list(arg))})
     return None
+
+
+def _unread_output(name: str, value: Any) -> schema.Argument | None:
+    """The form of an output that nobody reads and whose dtype the schema cannot say: flash
+    attention's random state is uint64. None for others, which torch's serializer knows."""
+    if "_unused_" not in name or not isinstance(value, torch.Tensor):
+        return None
+    known = value.dtype in serde._TORCH_TO_SERIALIZE_DTYPE
+    return None if known else schema.Argument.create(as_none=True)
 
 
 def _opaque_call(node: torch.fx.Node, _: Exception, serializer: Any) -> schema.Node:

@@ -76,9 +76,15 @@ class FrozenWeights:
                 if name in self._readers:  # else a constant of the graph
                     self._readers[name].append(engine)
 
+    @property
+    def held(self) -> object:
+        """Stands for the weights that the engines hold: another object after a refit."""
+        return self._seen
+
     def check(self, current: tuple[torch.Tensor, ...]) -> None:
-        """Refits when `current` is not what the engines hold. To be called before each call of
-        them. Raises InvalidArgumentError when a weight has another size or type."""
+        """Refits when `current` is not what the engines hold. To be called with each call of them:
+        before, or behind it and then the call is made again where `held` is another. Raises
+        InvalidArgumentError when a weight has another size or type."""
         if not self._seen.equals(current):
             with self._lock:
                 self._refit(current)

@@ -121,8 +121,11 @@ def _read(archive: Archive, op_libraries: Collection[str], asked: torch.device |
                 f"it has format version {version!r}, and this is version {FORMAT_VERSION}: save "
                 "it again with the torch_stator that loads it"
             )
+        saved = document.get("device", "cpu")
+        require(saved in ("cpu", "cuda"), f"it was compiled for {saved!r}")
+    ordinal = _find_ordinal(saved, asked)
+    with checked("`program.json`"):
         inputs = [_read_input(spec) for spec in document["inputs"]]
-        ordinal = _find_ordinal(document.get("device", "cpu"), asked)
         tensors = {
             name: tensor_from_entry(described, archive.read(name), ordinal)
             for name, described in document["tensors"].items()
@@ -189,9 +192,8 @@ def _read_orders(document: Mapping[str, Any], inputs: list[Input]) -> dict[int, 
     return orders
 
 
-def _find_ordinal(saved: Any, asked: torch.device | None) -> int:
+def _find_ordinal(saved: str, asked: torch.device | None) -> int:
     """The number of the GPU that a program runs on; 0 of one for the CPU."""
-    require(saved in ("cpu", "cuda"), f"it was compiled for {saved!r}")
     if asked is not None and asked.type != saved:
         raise InvalidArgumentError(
             f"the program was compiled for {saved} and cannot run on {asked}: compile the model "

@@ -21,6 +21,7 @@ constexpr Knob kKnobs[] = {
     {"STATOR_DUMP", "", "folder that takes the text of each pass and stage; unset: no dumps"},
     {"STATOR_FUEL", "-1", "how many rewrites the passes of a graph may make; negative: no bound"},
     {"STATOR_LOG", "warn", "lowest level logged: trace, debug, info, warn, error, off"},
+    {"STATOR_PDL", "1", "0: no kernel on a CUDA device starts before the one before it has ended"},
 };
 
 }  // namespace

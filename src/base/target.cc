@@ -82,11 +82,19 @@ std::span<const Target> AllTargets() {
   return targets;
 }
 
-const Target* FindTarget(std::string_view arch) {
+std::optional<Target> FindTarget(std::string_view arch) {
   for (const Target& target : AllTargets()) {
-    if (target.arch == arch) return &target;
+    if (target.arch == arch) return target;
   }
-  return nullptr;
+  constexpr std::string_view kPrefix = "sm_";
+  if (!arch.starts_with(kPrefix)) return std::nullopt;
+  int capability = 0;
+  const char* end = arch.data() + arch.size();
+  auto [rest, error] = std::from_chars(arch.data() + kPrefix.size(), end, capability);
+  if (error != std::errc() || rest != end) return std::nullopt;
+  std::optional<Target> found = FindTarget(capability / 10, capability % 10);
+  if (found) found->arch = arch;  // sm_90 where there is an sm_90a: runs there too
+  return found;
 }
 
 std::optional<Target> FindTarget(int major, int minor) {

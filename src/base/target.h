@@ -32,8 +32,9 @@ Target ParseTarget(std::string_view text);
 // The targets that come with Stator, in order of capability: sm_80, sm_90a, sm_100.
 std::span<const Target> AllTargets();
 
-// The target named `arch`; null when there is none of this name.
-const Target* FindTarget(std::string_view arch);
+// The target named `arch`: one of AllTargets, or another GPU's as "sm_89", with the figures of the
+// nearest older one. Empty for other names and below sm_80.
+std::optional<Target> FindTarget(std::string_view arch);
 
 // A target for a device of this compute capability: its own, or the figures of the nearest older
 // one under the device's own arch. Empty below 8.0.

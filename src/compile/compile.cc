@@ -3,6 +3,7 @@
 #include "compile/compile.h"
 
 #include <algorithm>
+#include <list>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -58,20 +59,16 @@ void ResolveSite(KernelSite& site, Node& kernel, const SymbolValues& symbols) {
 // `hints`: one value per symbol. A tactic is chosen for these sizes and serves all.
 std::vector<Tactic> SelectTactics(const Placement& placement, const TacticProvider& provider,
                                   const SymbolValues& hints, const SelectOptions& options) {
-  std::vector<Tactic> tactics;
+  std::vector<KernelSite> sites;
+  std::list<Node> resolved;  // stay where they are
   for (const auto* steps : {&placement.prologue, &placement.steps}) {
     for (const PlacedStep& step : *steps) {
       if (step.kernel == nullptr) continue;  // a copy
-      KernelSite site{.kernel = step.kernel, .inputs = step.inputs, .outputs = step.outputs};
-      Node kernel;
-      if (!hints.empty()) {
-        kernel = *step.kernel;
-        ResolveSite(site, kernel, hints);
-      }
-      tactics.push_back(SelectTactic(site, provider, options));
+      sites.push_back({.kernel = step.kernel, .inputs = step.inputs, .outputs = step.outputs});
+      if (!hints.empty()) ResolveSite(sites.back(), resolved.emplace_back(*step.kernel), hints);
     }
   }
-  return tactics;
+  return SelectTactics(sites, provider, options);
 }
 
 // The stages that a compilation may start at or stop after, in order.

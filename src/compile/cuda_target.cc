@@ -38,12 +38,13 @@ struct CudaTarget {
 };
 
 std::unique_ptr<CudaTarget> MakeTarget(std::string_view device) {
-  if (const Target* target = FindTarget(device)) {
+  if (std::optional<Target> target = FindTarget(device)) {
     return std::make_unique<CudaTarget>(*target, nullptr);
   }
   if (!device.starts_with("cuda")) {
-    Fail(ErrorKind::kInvalidArgument, "there is no device engine for {}: expected cpu, cuda or {}",
-         device, AllTargets().front().arch);
+    Fail(ErrorKind::kInvalidArgument,
+         "there is no device engine for {}: expected cpu, cuda, or an arch from {} on", device,
+         AllTargets().front().arch);
   }
   CudaDevice& found = GetCudaDevice(GetOrdinal(device));
   return std::make_unique<CudaTarget>(TargetOf(found), &found);

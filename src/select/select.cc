@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 
 #include "base/hash.h"
 #include "base/log.h"
@@ -9,8 +10,6 @@
 
 namespace stator {
 namespace {
-
-constexpr size_t kFewCandidates = 3;
 
 std::string DescribeTensor(const PlanTensor& tensor) {
   return fmt::format("{}{}{}{}", IsConstant(tensor) ? "const " : "", DTypeName(tensor.dtype),
@@ -23,6 +22,53 @@ std::string DescribeSite(const KernelSite& site, const TacticProvider& provider)
   for (const PlanTensor& tensor : site.inputs) text += DescribeTensor(tensor) + "\n";
   for (const PlanTensor& tensor : site.outputs) text += DescribeTensor(tensor) + "\n";
   return text + PrintGraph(*site.kernel->body, {.origins = false, .literal_bytes = true});
+}
+
+struct Candidates {
+  std::vector<Tactic> tactics;
+  std::vector<std::string> keys;  // in the timing cache; none where the first tactic is taken
+};
+
+Candidates FindCandidates(const KernelSite& site, const TacticProvider& provider,
+                          const SelectOptions& options) {
+  Candidates found{.tactics = provider.FindTactics(site), .keys = {}};
+  std::vector<Tactic>& tactics = found.tactics;
+  if (tactics.empty()) tactics.push_back({.kind = StepKind::kReference, .attrs = {}});
+  if (options.optimization_level <= 3 && tactics.size() > provider.num_few()) {
+    tactics.resize(provider.num_few());
+  }
+  if (options.optimization_level == 0 || tactics.size() == 1) return found;
+  std::string site_key = Hash128(DescribeSite(site, provider)).ToString();
+  int num_runs = options.num_avg_timing_iters;
+  if (num_runs > 1) site_key += fmt::format(" average of {}", num_runs);
+  for (const Tactic& tactic : tactics) {
+    found.keys.push_back(
+        fmt::format("{} {} {}", site_key, StepKindName(tactic.kind), tactic.attrs.ToString()));
+  }
+  return found;
+}
+
+// The position of the fastest.
+size_t FindBest(const KernelSite& site, const Candidates& candidates,
+                const TacticProvider& provider, const SelectOptions& options) {
+  size_t best = 0;
+  double best_seconds = std::numeric_limits<double>::infinity();
+  for (size_t i = 0; i < candidates.tactics.size(); ++i) {
+    const Tactic& tactic = candidates.tactics[i];
+    const std::string& key = candidates.keys[i];
+    std::optional<double> seconds = options.cache ? options.cache->Find(key) : std::nullopt;
+    if (!seconds) {
+      seconds = provider.Measure(site, tactic, options.num_avg_timing_iters);
+      if (options.cache) options.cache->Set(key, *seconds);
+    }
+    Log().debug("tactic {}{}: {:.1f} us", StepKindName(tactic.kind), tactic.attrs.ToString(),
+                *seconds * 1e6);
+    if (*seconds < best_seconds) {
+      best = i;
+      best_seconds = *seconds;
+    }
+  }
+  return best;
 }
 
 }  // namespace
@@ -40,36 +86,26 @@ SymbolValues GuessSymbols(const Graph& body) {
   return symbols;
 }
 
-Tactic SelectTactic(const KernelSite& site, const TacticProvider& provider,
-                    const SelectOptions& options) {
-  std::vector<Tactic> tactics = provider.FindTactics(site);
-  if (tactics.empty()) return {.kind = StepKind::kReference, .attrs = {}};
-  if (options.optimization_level <= 3 && tactics.size() > kFewCandidates) {
-    tactics.resize(kFewCandidates);
-  }
-  if (options.optimization_level == 0 || tactics.size() == 1) return tactics[0];
-
-  std::string site_key = Hash128(DescribeSite(site, provider)).ToString();
-  int num_runs = options.num_avg_timing_iters;
-  if (num_runs > 1) site_key += fmt::format(" average of {}", num_runs);
-  size_t best = 0;
-  double best_seconds = std::numeric_limits<double>::infinity();
-  for (size_t i = 0; i < tactics.size(); ++i) {
-    std::string key = fmt::format("{} {} {}", site_key, StepKindName(tactics[i].kind),
-                                  tactics[i].attrs.ToString());
-    std::optional<double> seconds = options.cache ? options.cache->Find(key) : std::nullopt;
-    if (!seconds) {
-      seconds = provider.Measure(site, tactics[i], num_runs);
-      if (options.cache) options.cache->Set(key, *seconds);
-    }
-    Log().debug("tactic {}{}: {:.1f} us", StepKindName(tactics[i].kind),
-                tactics[i].attrs.ToString(), *seconds * 1e6);
-    if (*seconds < best_seconds) {
-      best = i;
-      best_seconds = *seconds;
+std::vector<Tactic> SelectTactics(std::span<const KernelSite> sites, const TacticProvider& provider,
+                                  const SelectOptions& options) {
+  std::vector<Candidates> all;
+  std::vector<TacticProvider::Trial> trials;
+  std::set<std::string> seen;
+  for (const KernelSite& site : sites) all.push_back(FindCandidates(site, provider, options));
+  for (size_t i = 0; i < sites.size(); ++i) {
+    for (size_t k = 0; k < all[i].keys.size(); ++k) {
+      const std::string& key = all[i].keys[k];
+      bool known = options.cache != nullptr && options.cache->Find(key).has_value();
+      if (!known && seen.insert(key).second) trials.emplace_back(&sites[i], &all[i].tactics[k]);
     }
   }
-  return tactics[best];
+  if (!trials.empty()) provider.Prepare(trials);
+  std::vector<Tactic> tactics;
+  for (size_t i = 0; i < sites.size(); ++i) {
+    size_t best = all[i].keys.empty() ? 0 : FindBest(sites[i], all[i], provider, options);
+    tactics.push_back(std::move(all[i].tactics[best]));
+  }
+  return tactics;
 }
 
 }  // namespace stator

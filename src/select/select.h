@@ -7,7 +7,9 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plan/plan.h"
@@ -41,18 +43,25 @@ class TacticProvider {
   virtual std::string key() const = 0;
   // Every way to run the kernel, best guess first; empty when there is none. Never raises.
   virtual std::vector<Tactic> FindTactics(const KernelSite& site) const = 0;
+  // How many of a kernel's tactics are measured up to optimization level 3.
+  virtual size_t num_few() const { return 3; }
+  // What Measure will be asked for, without repeats: what it takes to run a tactic may be made for
+  // all at once. Never raises.
+  using Trial = std::pair<const KernelSite*, const Tactic*>;
+  virtual void Prepare(std::span<const Trial> trials) const { (void)trials; }
   // Seconds that one run takes on random data, measured in place as an average of `num_runs`;
   // infinity when it fails.
   virtual double Measure(const KernelSite& site, const Tactic& tactic, int num_runs) const = 0;
 };
 
 struct SelectOptions {
-  int optimization_level = 3;    // 0: never measure; 1-3: the first three candidates; 4-5: all
+  int optimization_level = 3;    // 0: never measure; 1-3: the first num_few(); 4-5: all
   int num_avg_timing_iters = 1;  // runs that a measurement averages
   TimingCache* cache = nullptr;  // may be null
 };
 
-Tactic SelectTactic(const KernelSite& site, const TacticProvider& provider,
-                    const SelectOptions& options);
+// One tactic per site.
+std::vector<Tactic> SelectTactics(std::span<const KernelSite> sites, const TacticProvider& provider,
+                                  const SelectOptions& options);
 
 }  // namespace stator

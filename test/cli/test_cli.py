@@ -148,6 +148,30 @@ def test_same_plan_twice(stator, plan, tmp_path):
     assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
 
 
+@pytest.mark.parametrize("target", ["sm_80", "sm_89", "sm_90", "sm_90a", "sm_100"])
+@pytest.mark.parametrize("make_model", [ConvNet, Block, Halves])
+def test_a_gpu_that_is_not_there(stator, tmp_path, make_model, target):
+    """All kernels are compiled to machine code; the plan says what it is for."""
+    model = make_model().eval()
+    export(model, make_inputs(model), tmp_path / "model.pt2")
+    command = ("compile", tmp_path / "model.pt2", "-o", tmp_path / "model.plan")
+    try:
+        stator(*command, "--target", target)
+    except AssertionError as error:
+        if "NVRTC" in str(error) or "without CUDA's headers" in str(error):
+            pytest.skip(str(error))
+        raise
+    text = stator("inspect", tmp_path / "model.plan", "--text").stdout
+    assert f'target "cuda {target}"' in text
+    assert f'code 0 = "{target}"' in text
+
+
+def test_targets_that_are_none(stator, plan):
+    for target in ("sm_70", "sm_9x", "gpu"):
+        done = stator("compile", plan.with_name("model.pt2"), "--target", target, status=1)
+        assert f"no device engine for {target}" in done.stderr
+
+
 def test_inputs_from_npy_in_order_and_fortran(stator, plan, tmp_path):
     x = make_inputs(ConvNet())["x"].numpy()
     np.save(tmp_path / "c.npy", x)

@@ -27,6 +27,8 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 @pytest.fixture(autouse=True)
 def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("STATOR_CACHE_DIR", str(tmp_path / "cache"))
+    # Results in float32 are compared as such; test_tf32 allows it.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     torch._dynamo.reset()
     torch.manual_seed(0)
     with torch.no_grad():
@@ -130,6 +132,22 @@ def test_results(name, dtype):
     for _ in range(4):  # plainly, captured, replayed
         result = compiled(x)
     assert_as_good(result, model, x)
+
+
+def test_tf32_is_used_where_torch_allows_it(monkeypatch):
+    model = make(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.Flatten(1), nn.LazyLinear(256)))
+    x = torch.randn(8, 64, 14, 14, device="cuda")
+    exact = model(x)
+    errors = {}
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", allowed)
+        torch._dynamo.reset()
+        errors[allowed] = (compile_whole(model, x)(x) - exact).abs().max().item()
+        disabled = compile_whole(model, x, disable_tf32=True)(x)
+        torch.testing.assert_close(disabled, exact, atol=1e-4, rtol=1e-4)
+    assert errors[False] < 1e-4, errors
+    assert errors[True] < 1e-2, errors
 
 
 def test_other_inputs_and_outputs_at_other_addresses():

@@ -9,7 +9,7 @@ import torch
 import torch_stator
 from conftest import check
 from torch import nn
-from torch_stator import InvalidArgumentError
+from torch_stator import InvalidArgumentError, _ffi, runner
 
 
 class Net(nn.Module):
@@ -87,6 +87,14 @@ CHANGES = [
 ]
 
 
+@pytest.fixture(params=[False, True], ids=["before", "behind"])
+def checked(request, monkeypatch):
+    """Weights are looked at before an engine's call, or, as on a GPU, behind it."""
+    if request.param:
+        monkeypatch.setattr(runner, "_is_on_gpu", lambda part: isinstance(part, _ffi.Engine))
+
+
+@pytest.mark.usefixtures("checked")
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
 def test_a_change_is_seen_on_the_next_call(run, compilations, change):
     model = Net().eval()

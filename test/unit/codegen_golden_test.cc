@@ -33,7 +33,7 @@ std::string WriteKernel(const std::string& kind, const Graph& graph) {
   }
   Graph empty;
   const Graph& body = kind == "copy" ? empty : graph;
-  const Target& target = *FindTarget("sm_90a");
+  const Target target = *FindTarget("sm_90a");
   std::vector<Attrs> variants = FindCudaVariants(kind, body, inputs, outputs, target);
   if (variants.empty()) return "no variant\n";
   CudaKernel kernel = MakeCudaKernel(kind, body, inputs, outputs, target, variants[0]);

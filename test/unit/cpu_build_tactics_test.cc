@@ -67,7 +67,8 @@ TEST(CpuTacticsTest, MeasuresEqualSitesOnce) {
   KernelSiteOwner first("gemm", kLayer, {1, 2}), second("gemm", kLayer, {1, 2});
   TimingCache cache("");
   SelectOptions options{.optimization_level = 5, .cache = &cache};
-  Tactic chosen = SelectTactic(first.site(), GetCpuTactics(), options);
+  KernelSite site = first.site();
+  Tactic chosen = SelectTactics({&site, 1}, GetCpuTactics(), options)[0];
   class NeverMeasures final : public TacticProvider {
    public:
     std::string key() const override { return GetCpuTactics().key(); }
@@ -79,7 +80,8 @@ TEST(CpuTacticsTest, MeasuresEqualSitesOnce) {
       return 0;
     }
   };
-  Tactic again = SelectTactic(second.site(), NeverMeasures(), options);
+  KernelSite same = second.site();
+  Tactic again = SelectTactics({&same, 1}, NeverMeasures(), options)[0];
   EXPECT_EQ(chosen.attrs, again.attrs);
 }
 

@@ -96,7 +96,7 @@ TEST(Nvrtc, CompilesEveryFamily) {
 // Every scalar body, in one kernel per dtype.
 TEST(Nvrtc, CompilesEveryScalarBody) {
   SKIP_WITHOUT_NVRTC();
-  const Target& target = *FindTarget("sm_90a");
+  const Target target = *FindTarget("sm_90a");
   for (DType dtype :
        {DType::kFloat16, DType::kFloat64, DType::kInt32, DType::kUInt8, DType::kBool}) {
     Graph body;

@@ -205,7 +205,10 @@ class Emulation {
     std::vector<std::pair<Attrs, CudaKernel>> variants;
   };
 
-  static const Target& Device() { return *FindTarget("sm_90a"); }
+  static const Target& Device() {
+    static const Target target = *FindTarget("sm_90a");
+    return target;
+  }
 
   static std::string InDouble(const std::string& text) {
     std::string wide = std::regex_replace(text, std::regex(R"(\b(f16|bf16|f32)\[)"), "f64[");

@@ -199,6 +199,8 @@ inline void FakeCuda::FillTable() {
               *context = reinterpret_cast<CUcontext>(static_cast<intptr_t>(device) + 1););
   STATOR_FAKE(CtxGetCurrent, (CUcontext * context),
               *context = f.contexts_.empty() ? nullptr : f.contexts_.back(););
+  STATOR_FAKE(CtxGetDevice, (CUdevice * device),
+              *device = static_cast<CUdevice>(reinterpret_cast<intptr_t>(f.contexts_.back()) - 1););
   STATOR_FAKE(CtxPushCurrent, (CUcontext context), f.contexts_.push_back(context););
   STATOR_FAKE(CtxPopCurrent, (CUcontext * context), *context = f.contexts_.back();
               f.contexts_.pop_back(););

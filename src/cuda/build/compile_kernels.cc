@@ -61,6 +61,34 @@ void WriteBinary(const std::string& path, const std::vector<std::byte>& binary) 
   }
 }
 
+// ---- what the process compiled lately: what is measured is then part of a plan
+class RecentBinaries {
+ public:
+  std::vector<std::byte> Find(const std::string& key) {
+    std::lock_guard lock(mutex_);
+    auto it = binaries_.find(key);
+    return it != binaries_.end() ? it->second : std::vector<std::byte>();
+  }
+
+  void Keep(const std::string& key, std::vector<std::byte> binary) {
+    constexpr size_t kMaxBytes = 32 << 20;
+    std::lock_guard lock(mutex_);
+    bytes_ += binary.size();
+    if (bytes_ > kMaxBytes) {
+      binaries_.clear();
+      bytes_ = binary.size();
+    }
+    binaries_.insert_or_assign(key, std::move(binary));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::vector<std::byte>> binaries_;
+  size_t bytes_ = 0;
+};
+
+RecentBinaries recent;
+
 // ---- plans
 bool HasKernel(const Step& step) {
   if (step.attrs.Find("library") != nullptr) return false;
@@ -134,15 +162,35 @@ std::vector<KernelOperand> MakeKernelOperands(std::span<const PlanTensor> tensor
 std::vector<std::byte> CompileKernel(const CudaKernel& kernel, const Target& target,
                                      const std::string& cache_folder) {
   const Nvrtc& nvrtc = GetNvrtc(target);
-  if (cache_folder.empty()) return nvrtc.Compile(kernel, target.arch);
-  std::string key =
-      fmt::format("{}\n{}\n{}\n{}", nvrtc.version(), target.arch, kCudaPrelude, kernel.source);
-  std::string path = fmt::format("{}/{}{}", cache_folder, Hash128(key).ToString(), kKernelSuffix);
-  std::vector<std::byte> binary = ReadBinary(path);
+  std::string key = Hash128(fmt::format("{}\n{}\n{}\n{}", nvrtc.version(), target.arch,
+                                        kCudaPrelude, kernel.source))
+                        .ToString();
+  std::string path =
+      cache_folder.empty() ? "" : fmt::format("{}/{}{}", cache_folder, key, kKernelSuffix);
+  std::vector<std::byte> binary;
+  if (!path.empty()) binary = ReadBinary(path);
   if (!binary.empty()) return binary;
-  binary = nvrtc.Compile(kernel, target.arch);
-  WriteBinary(path, binary);
+  binary = recent.Find(key);
+  if (binary.empty()) {
+    binary = nvrtc.Compile(kernel, target.arch);
+    recent.Keep(key, binary);
+  }
+  if (!path.empty()) WriteBinary(path, binary);
   return binary;
+}
+
+void PrecompileKernels(std::span<const CudaKernel> kernels, const Target& target) {
+  std::map<std::string_view, const CudaKernel*> by_text;
+  for (const CudaKernel& kernel : kernels) by_text.emplace(kernel.source, &kernel);
+  std::vector<const CudaKernel*> distinct;
+  for (const auto& [text, kernel] : by_text) distinct.push_back(kernel);
+  ForEachParallel(distinct.size(), [&](size_t i) {
+    try {
+      CompileKernel(*distinct[i], target, "");
+    } catch (const Error& error) {
+      Log().debug("kernel {}: {}", distinct[i]->entry, error.what());
+    }
+  });
 }
 
 void CompileKernels(Plan& plan, const Target& target, const std::string& cache_folder) {

@@ -7,6 +7,7 @@
 // Invariant: equal texts are one code; the same plan gives the same code in the same order.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,11 @@ std::vector<KernelOperand> MakeKernelOperands(std::span<const PlanTensor> tensor
 // for the target, and for a kernel that does not compile.
 void CompileKernels(Plan& plan, const Target& target, const std::string& cache_folder);
 
-// One kernel, by way of the folder.
+// One kernel, by way of the folder. What the process compiled lately is not compiled again.
 std::vector<std::byte> CompileKernel(const CudaKernel& kernel, const Target& target,
                                      const std::string& cache_folder);
+// Compiles kernels in parallel, for calls of CompileKernel to come; those that do not compile fail
+// there.
+void PrecompileKernels(std::span<const CudaKernel> kernels, const Target& target);
 
 }  // namespace stator

@@ -134,10 +134,7 @@ class Bench {
       step_ = PrepareLibraryStep(step_site, device_.libraries());
       return;
     }
-    CudaKernel kernel = MakeCudaKernel(
-        site.kernel->attrs.GetString("kind"), *site.kernel->body,
-        MakeKernelOperands(site.inputs, CudaDevice::kAlignment, false),
-        MakeKernelOperands(site.outputs, CudaDevice::kAlignment, false), target, tactic.attrs);
+    CudaKernel kernel = WriteTrialKernel(site, tactic, target);
     StepLaunch launch{.code = 0,
                       .grid = kernel.grid,
                       .block = kernel.block,
@@ -175,6 +172,13 @@ MeasureSite::MeasureSite(const KernelSite& site, const Tactic& tactic) {
   site_.symbols = &symbols_;
   for (const PlanTensor& tensor : site.inputs) site_.inputs.push_back(MakeRef(tensor, symbols_));
   for (const PlanTensor& tensor : site.outputs) site_.outputs.push_back(MakeRef(tensor, symbols_));
+}
+
+CudaKernel WriteTrialKernel(const KernelSite& site, const Tactic& tactic, const Target& target) {
+  return MakeCudaKernel(site.kernel->attrs.GetString("kind"), *site.kernel->body,
+                        MakeKernelOperands(site.inputs, CudaDevice::kAlignment, false),
+                        MakeKernelOperands(site.outputs, CudaDevice::kAlignment, false), target,
+                        tactic.attrs);
 }
 
 double MeasureCudaTactic(const KernelSite& site, const Tactic& tactic, const Target& target,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/target.h"
+#include "codegen/cuda_kernel.h"
 #include "cuda/run/cuda_device.h"
 #include "cuda/run/step.h"
 #include "select/select.h"
@@ -26,6 +27,9 @@ class MeasureSite {
   SymbolValues symbols_;
   CudaStepSite site_;
 };
+
+// The kernel that is measured for a tactic of our own.
+CudaKernel WriteTrialKernel(const KernelSite& site, const Tactic& tactic, const Target& target);
 
 // Infinity when the tactic cannot run the kernel.
 double MeasureCudaTactic(const KernelSite& site, const Tactic& tactic, const Target& target,

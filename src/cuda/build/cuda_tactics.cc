@@ -187,6 +187,16 @@ std::vector<Tactic> CudaTactics::FindOwnTactics(const KernelSite& site, StepKind
   return tactics;
 }
 
+void CudaTactics::Prepare(std::span<const Trial> trials) const {
+  std::vector<CudaKernel> kernels;
+  for (const auto& [site, tactic] : trials) {
+    if (tactic->attrs.Find("form") != nullptr) {
+      kernels.push_back(WriteTrialKernel(*site, *tactic, target_));
+    }
+  }
+  PrecompileKernels(kernels, target_);
+}
+
 double CudaTactics::Measure(const KernelSite& site, const Tactic& tactic, int num_runs) const {
   if (device_ == nullptr) return 0;  // the first guess is kept
   return MeasureCudaTactic(site, tactic, target_, *device_, num_runs);

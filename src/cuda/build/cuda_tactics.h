@@ -24,6 +24,9 @@ class CudaTactics final : public TacticProvider {
   const Target& target() const { return target_; }
   std::string key() const override;
   std::vector<Tactic> FindTactics(const KernelSite& site) const override;
+  // A trial takes milliseconds, and a library's second guess is often the better one.
+  size_t num_few() const override { return 6; }
+  void Prepare(std::span<const Trial> trials) const override;
   double Measure(const KernelSite& site, const Tactic& tactic, int num_runs) const override;
 
  private:

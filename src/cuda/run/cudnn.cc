@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <list>
 #include <map>
 #include <unordered_map>
 
 #define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
 #include <cudnn_frontend.h>
 #include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cuda/run/driver.h"
 #include "cuda/run/shared_library.h"
 
 namespace cudnn_frontend {
@@ -27,7 +30,24 @@ struct Cudnn::State {
   int64_t version = 0;
   cudnnHandle_t handle = nullptr;
   std::shared_ptr<fe::DeviceProperties> device;  // in place of a handle
+  int capability = 0;                            // of the device: 90
   mutable std::mutex mutex;
+  // The plans used last, by graph and engine: layers repeat, an engine that compiles its kernel
+  // takes a second each time, and what was measured is then loaded.
+  mutable std::list<std::pair<std::string, std::shared_ptr<const CudnnPlan>>> plans;
+  std::map<std::string, std::vector<std::string>> engines;  // what FindEngines found
+
+  std::shared_ptr<const CudnnPlan> FindKept(const std::string& key) const {
+    auto it = std::ranges::find_if(plans, [&](const auto& kept) { return kept.first == key; });
+    if (it == plans.end()) return nullptr;
+    plans.splice(plans.begin(), plans, it);
+    return it->second;
+  }
+  void Keep(std::string key, std::shared_ptr<const CudnnPlan> plan) const {
+    constexpr size_t kMaxPlans = 256;
+    plans.emplace_front(std::move(key), std::move(plan));
+    if (plans.size() > kMaxPlans) plans.pop_back();
+  }
 };
 
 namespace {
@@ -39,6 +59,7 @@ constexpr int64_t kMaxWsBytes = int64_t{256} << 20;
 constexpr std::chrono::seconds kMaxSearch(2);
 
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
+using PlanPtr = std::shared_ptr<const CudnnPlan>;
 
 fe::DataType_t GetType(DType dtype) {
   switch (dtype) {
@@ -56,13 +77,14 @@ int64_t OperandUid(size_t operand) { return 2 + static_cast<int64_t>(operand); }
 
 class GraphMaker {
  public:
-  explicit GraphMaker(const CudnnGraph& from) : from_(from) {}
+  GraphMaker(const CudnnGraph& from, int capability) : from_(from), capability_(capability) {}
 
   std::unique_ptr<fe::graph::Graph> Run() {
     graph_ = std::make_unique<fe::graph::Graph>();
     graph_->set_io_data_type(GetType(from_.output.dtype))
         .set_intermediate_data_type(fe::DataType_t::FLOAT)
         .set_compute_data_type(fe::DataType_t::FLOAT);
+    graph_->set_sm_version(capability_);  // else nodes ask the CUDA runtime
     for (size_t i = 0; i < from_.operands.size(); ++i) {
       const CudnnTensor& operand = from_.operands[i];
       operands_.push_back(graph_->tensor(fe::graph::Tensor_attributes()
@@ -108,8 +130,11 @@ class GraphMaker {
                                       .set_stride(from_.stride)
                                       .set_dilation(from_.dilation));
       case CudnnGraph::kAttention: {
+        // Left to itself the frontend takes cuDNN's unified node, which before 9.21 has engines for
+        // Blackwell alone.
         auto attributes = fe::graph::SDPA_attributes()
                               .set_name("attention")
+                              .set_implementation(fe::AttentionImplementation_t::COMPOSITE)
                               .set_generate_stats(false)
                               .set_attn_scale(static_cast<float>(from_.scale));
         if (from_.causal) attributes.set_causal_mask(true);
@@ -121,6 +146,7 @@ class GraphMaker {
   }
 
   const CudnnGraph& from_;
+  const int capability_;
   std::unique_ptr<fe::graph::Graph> graph_;
   std::vector<Tensor> operands_;
 };
@@ -135,7 +161,7 @@ bool IsGood(fe::error_t error, std::string_view stage) {
 // The graph as cuDNN sees it, before any engine is chosen; null when it is refused.
 std::unique_ptr<fe::graph::Graph> FindOperations(const Cudnn::State& state,
                                                  const CudnnGraph& from) {
-  std::unique_ptr<fe::graph::Graph> graph = GraphMaker(from).Run();
+  std::unique_ptr<fe::graph::Graph> graph = GraphMaker(from, state.capability).Run();
   if (state.device != nullptr) graph->set_device_properties(state.device);
   if (!IsGood(graph->validate(), "validate")) return nullptr;
   fe::error_t built = state.device != nullptr ? graph->build_operation_graph()
@@ -222,7 +248,7 @@ std::optional<Engine> FindEngine(std::string_view text) {
 // ---- plans
 class Plan final : public CudnnPlan {
  public:
-  Plan(const Cudnn::State& state, std::unique_ptr<fe::graph::Graph> graph, int64_t index,
+  Plan(const Cudnn::State& state, std::shared_ptr<fe::graph::Graph> graph, int64_t index,
        int64_t ws_bytes)
       : state_(state), graph_(std::move(graph)), index_(index), ws_bytes_(ws_bytes) {}
 
@@ -249,33 +275,46 @@ class Plan final : public CudnnPlan {
 
  private:
   const Cudnn::State& state_;
-  std::unique_ptr<fe::graph::Graph> graph_;
+  std::shared_ptr<fe::graph::Graph> graph_;  // of several plans
   int64_t index_, ws_bytes_;
 };
 
-// A plan by the graph's engine at `index`; null, the graph untouched, when it cannot be built.
-std::unique_ptr<CudnnPlan> FindBuilt(const Cudnn::State& state,
-                                     std::unique_ptr<fe::graph::Graph>& graph, int64_t index) {
+// A plan by the graph's engine at `index`; null when it cannot be built.
+PlanPtr FindBuilt(const Cudnn::State& state, const std::shared_ptr<fe::graph::Graph>& graph,
+                  int64_t index) {
   int64_t ws_bytes = 0;
   if (!IsGood(graph->build_plan_at_index(index), "build a plan") ||
       !IsGood(graph->get_workspace_size_plan_at_index(index, ws_bytes), "ask for the workspace") ||
       ws_bytes > kMaxWsBytes) {
     return nullptr;
   }
-  return std::make_unique<Plan>(state, std::move(graph), index, ws_bytes);
+  return std::make_shared<Plan>(state, graph, index, ws_bytes);
 }
 
-std::unique_ptr<CudnnPlan> FindByEngine(const Cudnn::State& state, const CudnnGraph& from,
-                                        std::string_view text) {
+PlanPtr FindByEngine(const Cudnn::State& state, const CudnnGraph& from, std::string_view text) {
   std::optional<Engine> engine = FindEngine(text);
   if (!engine) return nullptr;
-  std::unique_ptr<fe::graph::Graph> graph = FindOperations(state, from);
+  std::shared_ptr<fe::graph::Graph> graph = FindOperations(state, from);
   if (graph == nullptr ||
       !IsGood(graph->create_execution_plan(engine->id, engine->knobs), "make an engine")) {
     return nullptr;
   }
   BarEngines(from, *graph);
   return FindBuilt(state, graph, 0);
+}
+
+// The first of the proposed engines that can be built.
+PlanPtr FindBest(const Cudnn::State& state, const CudnnGraph& from) {
+  std::shared_ptr<fe::graph::Graph> graph = FindOperations(state, from);
+  if (graph == nullptr) return nullptr;
+  EngineList list = AddEngines(from, *graph);
+  list.ready.insert(list.ready.end(), list.compiled.begin(), list.compiled.end());
+  auto start = std::chrono::steady_clock::now();
+  for (int64_t i : list.ready) {
+    if (std::chrono::steady_clock::now() - start > kMaxSearch) break;
+    if (PlanPtr plan = FindBuilt(state, graph, i)) return plan;
+  }
+  return nullptr;
 }
 
 // cudnn-frontend's functions raise std::runtime_error where a library lacks a function.
@@ -289,6 +328,19 @@ auto Guarded(Fn&& fn) -> decltype(fn()) {
     Log().debug("cuDNN: {}", error.what());
     return {};
   }
+}
+
+// Of the current context's device.
+int FindCapability() {
+  const Driver& driver = GetDriver();
+  CUdevice device = 0;
+  int major = 0, minor = 0;
+  STATOR_CUDA(driver, CtxGetDevice, &device);
+  STATOR_CUDA(driver, DeviceGetAttribute, &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+              device);
+  STATOR_CUDA(driver, DeviceGetAttribute, &minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+              device);
+  return 10 * major + minor;
 }
 
 // The version of the library opened, 0 without one.
@@ -337,6 +389,7 @@ std::unique_ptr<Cudnn> Cudnn::Find(std::string* why_not) {
                            fe::detail::get_error_string(status));
     return nullptr;
   }
+  state->capability = FindCapability();
   return std::unique_ptr<Cudnn>(new Cudnn(std::move(state)));
 }
 
@@ -350,50 +403,67 @@ std::unique_ptr<Cudnn> Cudnn::FindForDevice(std::string_view json, std::string* 
     *why_not = fmt::format("cuDNN refuses the device's description: {}", error.get_message());
     return nullptr;
   }
+  auto properties = nlohmann::json::parse(json, nullptr, false);
+  state->capability = properties.is_object() ? properties.value("deviceVer", 0) / 10 : 0;
   return std::unique_ptr<Cudnn>(new Cudnn(std::move(state)));
 }
 
 int64_t Cudnn::version() const { return state_->version; }
 
+namespace {
+
+std::string PlanKey(const CudnnGraph& graph, std::string_view engine) {
+  return fmt::format("{}engine {}", CudnnGraphToText(graph), engine);
+}
+
+std::vector<std::string> NameEngines(const Cudnn::State& state, const CudnnGraph& from,
+                                     int max_count) {
+  std::vector<std::string> engines;
+  std::shared_ptr<fe::graph::Graph> graph = FindOperations(state, from);
+  if (graph == nullptr) return engines;
+  auto add = [&](int64_t i, PlanPtr plan) {
+    Engine engine;
+    bool known =
+        IsGood(graph->get_engine_and_knobs_at_index(i, engine.id, engine.knobs), "name an engine");
+    std::string text = known ? EngineToText(engine.id, engine.knobs) : "";
+    if (text.empty()) return;
+    if (plan != nullptr) state.Keep(PlanKey(from, text), std::move(plan));
+    engines.push_back(std::move(text));
+  };
+  EngineList list = AddEngines(from, *graph);
+  for (int64_t i : list.ready) {
+    if (static_cast<int>(engines.size()) == max_count) break;
+    if (PlanPtr plan = FindBuilt(state, graph, i)) add(i, std::move(plan));
+  }
+  if (engines.empty() && !list.compiled.empty()) add(list.compiled[0], nullptr);
+  return engines;
+}
+
+}  // namespace
+
 std::vector<std::string> Cudnn::FindEngines(const CudnnGraph& from, int max_count) const {
   return Guarded([&] {
-    std::vector<std::string> engines;
     std::lock_guard lock(state_->mutex);
-    std::unique_ptr<fe::graph::Graph> graph = FindOperations(*state_, from);
-    if (graph == nullptr) return engines;
-    auto add = [&](int64_t i) {
-      Engine engine;
-      bool known = IsGood(graph->get_engine_and_knobs_at_index(i, engine.id, engine.knobs),
-                          "name an engine");
-      std::string text = known ? EngineToText(engine.id, engine.knobs) : "";
-      if (!text.empty()) engines.push_back(std::move(text));
-    };
-    EngineList list = AddEngines(from, *graph);
-    for (int64_t i : list.ready) {
-      if (static_cast<int>(engines.size()) == max_count) break;
-      if (IsGood(graph->build_plan_at_index(i), "build a plan")) add(i);
+    std::string key = fmt::format("{}at most {}", CudnnGraphToText(from), max_count);
+    auto it = state_->engines.find(key);
+    if (it == state_->engines.end()) {
+      it = state_->engines.emplace(key, NameEngines(*state_, from, max_count)).first;
     }
-    if (engines.empty() && !list.compiled.empty()) add(list.compiled[0]);
-    return engines;
+    return it->second;
   });
 }
 
-std::unique_ptr<CudnnPlan> Cudnn::FindPlan(const CudnnGraph& from, std::string_view engine) const {
-  return Guarded([&]() -> std::unique_ptr<CudnnPlan> {
+std::shared_ptr<const CudnnPlan> Cudnn::FindPlan(const CudnnGraph& from,
+                                                 std::string_view engine) const {
+  return Guarded([&]() -> PlanPtr {
     std::lock_guard lock(state_->mutex);
-    if (!engine.empty()) {
-      if (std::unique_ptr<CudnnPlan> plan = FindByEngine(*state_, from, engine)) return plan;
-    }
-    std::unique_ptr<fe::graph::Graph> graph = FindOperations(*state_, from);
-    if (graph == nullptr) return nullptr;
-    EngineList list = AddEngines(from, *graph);
-    list.ready.insert(list.ready.end(), list.compiled.begin(), list.compiled.end());
-    auto start = std::chrono::steady_clock::now();
-    for (int64_t i : list.ready) {
-      if (std::chrono::steady_clock::now() - start > kMaxSearch) break;
-      if (std::unique_ptr<CudnnPlan> plan = FindBuilt(*state_, graph, i)) return plan;
-    }
-    return nullptr;
+    std::string key = PlanKey(from, engine);
+    if (PlanPtr kept = state_->FindKept(key)) return kept;
+    PlanPtr plan;
+    if (!engine.empty()) plan = FindByEngine(*state_, from, engine);
+    if (plan == nullptr) plan = FindBest(*state_, from);
+    if (plan != nullptr) state_->Keep(std::move(key), plan);
+    return plan;
   });
 }
 

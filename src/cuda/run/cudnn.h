@@ -78,8 +78,9 @@ class Cudnn {
   // when cuDNN cannot run the graph.
   std::vector<std::string> FindEngines(const CudnnGraph& graph, int max_count) const;
   // A plan by this engine; by the best that can be built when it is empty or cannot be. Null when
-  // none can, or when finding one takes seconds.
-  std::unique_ptr<CudnnPlan> FindPlan(const CudnnGraph& graph, std::string_view engine = {}) const;
+  // none can, or when finding one takes seconds. Who asks for the same again may get the same plan.
+  std::shared_ptr<const CudnnPlan> FindPlan(const CudnnGraph& graph,
+                                            std::string_view engine = {}) const;
 
   struct State;  // cudnn.cc
 

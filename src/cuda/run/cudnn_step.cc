@@ -20,8 +20,8 @@ class CudnnStep final : public CudaStep {
  public:
   // Null plans: nothing to compute. With `epilogue`, `main` writes to the workspace, which is the
   // operand 0 of `epilogue`; its other operands are the step's inputs `epilogue_operands`.
-  CudnnStep(CudnnProblem problem, std::unique_ptr<CudnnPlan> main,
-            std::unique_ptr<CudnnPlan> epilogue, std::vector<int> epilogue_operands,
+  CudnnStep(CudnnProblem problem, std::shared_ptr<const CudnnPlan> main,
+            std::shared_ptr<const CudnnPlan> epilogue, std::vector<int> epilogue_operands,
             int64_t result_bytes)
       : operands_(std::move(problem.operands)),
         epilogue_operands_(std::move(epilogue_operands)),
@@ -55,7 +55,7 @@ class CudnnStep final : public CudaStep {
   }
 
   std::vector<int> operands_, epilogue_operands_;
-  std::unique_ptr<CudnnPlan> main_, epilogue_;
+  std::shared_ptr<const CudnnPlan> main_, epilogue_;
   int64_t result_bytes_;
 };
 
@@ -81,8 +81,8 @@ std::unique_ptr<CudaStep> FindSplit(const CudnnProblem& problem, DType anchor_dt
   }
   int moved = static_cast<int>(num_anchor_operands) - 1;
   for (CudnnPointwise& node : epilogue.pointwise) node.operand -= moved;
-  std::unique_ptr<CudnnPlan> main_plan = cudnn.FindPlan(main.graph);
-  std::unique_ptr<CudnnPlan> epilogue_plan = main_plan ? cudnn.FindPlan(epilogue) : nullptr;
+  std::shared_ptr<const CudnnPlan> main_plan = cudnn.FindPlan(main.graph);
+  std::shared_ptr<const CudnnPlan> epilogue_plan = main_plan ? cudnn.FindPlan(epilogue) : nullptr;
   if (!epilogue_plan) return nullptr;
   int64_t result_bytes = NumBytes(main.graph.output);
   return std::make_unique<CudnnStep>(std::move(main), std::move(main_plan),
@@ -96,7 +96,7 @@ std::unique_ptr<CudaStep> PrepareCudnn(const CudaStepSite& site, CudaLibraries& 
   if (cudnn == nullptr) return nullptr;
   std::optional<CudnnProblem> problem = FindCudnnProblem(site);
   if (!problem) return nullptr;
-  std::unique_ptr<CudnnPlan> plan;
+  std::shared_ptr<const CudnnPlan> plan;
   if (!problem->is_empty) {
     const Attr *engine = site.step->attrs.Find("engine"),
                *version = site.step->attrs.Find("version");

@@ -25,6 +25,7 @@ namespace stator {
   X(DeviceGetAttribute, 2000)               \
   X(DevicePrimaryCtxRetain, 7000)           \
   X(CtxGetCurrent, 4000)                    \
+  X(CtxGetDevice, 2000)                     \
   X(CtxPushCurrent, 4000)                   \
   X(CtxPopCurrent, 4000)                    \
   X(CtxSynchronize, 2000)                   \

@@ -3,6 +3,7 @@
 #include <climits>
 
 #include "base/error.h"
+#include "base/knobs.h"
 #include "cuda/run/step.h"
 
 namespace stator {
@@ -92,7 +93,7 @@ std::unique_ptr<CudaStep> PrepareKernel(const CudaStepSite& site, const StepLaun
                       .grid = {},
                       .block = static_cast<unsigned>(launch.block),
                       .smem = static_cast<unsigned>(launch.smem),
-                      .pdl = launch.pdl};
+                      .pdl = launch.pdl && GetIntKnob("STATOR_PDL") != 0};
   for (int axis = 0; axis < 3; ++axis) kernel.grid[axis] = GridSize(launch, axis, *site.symbols);
   return std::make_unique<KernelStep>(driver, std::move(module), kernel,
                                       static_cast<int>(site.inputs.size()),
