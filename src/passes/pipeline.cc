@@ -30,7 +30,8 @@ constexpr Pass kFoldBatchNorm{"fold_batch_norm",
 constexpr Pass kMatchAttention{"match_attention", "spelled-out attention becomes one node",
                                MatchAttention};
 constexpr Pass kSimplifyAttention{
-    "simplify_attention", "literal masks become causal, repeated heads groups", SimplifyAttention};
+    "simplify_attention",
+    "literal masks become causal, repeated heads groups, wide attention narrow", SimplifyAttention};
 constexpr Pass kFlattenMatmuls{"flatten_matmuls", "products with one matrix get two dims",
                                FlattenMatmuls};
 constexpr Pass kSinkViews{"sink_views", "views move behind pointwise nodes and cancel", SinkViews};
@@ -74,10 +75,12 @@ constexpr Pass kPipeline[] = {
     // Before sink_views, which moves the reshapes that this makes out of the epilogues.
     kFlattenMatmuls,
     kSinkViews,
-    // Before merge_matmuls: views of x that three products read become one view.
+    // Before merge_matmuls: views of x that three products read become one view, and what the
+    // matchers left behind reads no product.
     kSimplifyViews,
     kFoldLiterals,
     kEliminateCommon,
+    kEliminateDead,
     kMergeMatmuls,
     kSimplifyViews,
     kEliminateCommon,

@@ -89,10 +89,34 @@ ValueId MaskToCausal(Rewriter& rewriter, const Node& node) {
   return matches && rewriter.Start() ? WithMask(rewriter, node, {}, true) : ValueId{};
 }
 
+// ---- width
+// cast16(attention(cast32(q), cast32(k), cast32(v))) = attention(q, k, v): sums are in fp32 anyway,
+// and a result that is cut to 16 bits gains little from probabilities that are not. Torch spells
+// attention so where it takes none of its fused kernels.
+ValueId NarrowAttention(Rewriter& rewriter, const Node& node) {
+  const Graph& graph = rewriter.graph();
+  DType narrow = graph.type(node.outputs[0]).dtype;
+  const Node* attention = FindNode(graph, node.inputs[0], "attention");
+  bool narrows = (narrow == DType::kFloat16 || narrow == DType::kBFloat16) &&
+                 graph.type(node.inputs[0]).dtype == DType::kFloat32;
+  if (attention == nullptr || !narrows || CountUses(graph, node.inputs[0]) != 1) return {};
+  std::vector<ValueId> inputs;
+  for (ValueId input : attention->inputs) {
+    const Node* cast = FindNode(graph, input, "cast");
+    bool is_mask = inputs.size() == 3 && graph.type(input).dtype == DType::kBool;
+    bool widened = cast != nullptr && graph.type(cast->inputs[0]).dtype == narrow;
+    if (!is_mask && !widened) return {};
+    inputs.push_back(is_mask ? input : cast->inputs[0]);
+  }
+  if (!rewriter.Start()) return {};
+  return rewriter.Add("attention", std::move(inputs), attention->attrs);
+}
+
 constexpr Rule kRules[] = {
     {"attention", GroupHeads},
     {"attention", UnwrapMask},
     {"attention", MaskToCausal},
+    {"cast", NarrowAttention},
 };
 
 }  // namespace

@@ -267,8 +267,8 @@ TEST_F(CudaRunTest, CopiesWindowsInTheGraph) {
   EXPECT_EQ(fake.launched.back(), "stator_copy_8");  // two floats at a time
 }
 
-// A step that hides its pointers (a copy that takes several launches) works on buffers of the
-// program's own inside the graph; the plan's other steps see them, too.
+// A step that hides its pointers (a copy that takes several launches) works on callers' tensors as
+// long as they stay, then on buffers of the program's own; the plan's other steps see them, too.
 TEST_F(CudaRunTest, StagesWhatAStepHides) {
   std::string dims = "2", x_strides = "1", y_strides = "512";
   for (int d = 1; d < 10; ++d) {
@@ -306,11 +306,22 @@ TEST_F(CudaRunTest, StagesWhatAStepHides) {
     }
   };
   for (int i = 0; i < 3; ++i) call(x, y, z);
+  int num_launched = static_cast<int>(fake.launched.size());
+  call(x, y, z);
+  int direct = static_cast<int>(fake.launched.size()) - num_launched;
+  call(other, y, z);
+  EXPECT_EQ(fake.calls["cuGraphInstantiateWithFlags"], 2);
+  num_launched = static_cast<int>(fake.launched.size());
+  call(x, y, z);
+  EXPECT_EQ(static_cast<int>(fake.launched.size()) - num_launched, direct + 1);  // that of x
   call(other, other_y, other_z);
-  call(other, y, other_z);
-  EXPECT_EQ(fake.calls["cuGraphLaunch"], 4);
-  // The copies of x and y to and from their buffers, and the step that writes z; then that of y.
-  EXPECT_EQ(fake.calls["cuGraphExecKernelNodeSetParams"], 3 + 1);
+  EXPECT_EQ(fake.calls["cuGraphInstantiateWithFlags"], 3);
+  EXPECT_EQ(fake.calls["cuGraphExecKernelNodeSetParams"], 1);  // of x, when it came back
+  call(other, y, z);
+  call(x, y, z);
+  EXPECT_EQ(fake.calls["cuGraphInstantiateWithFlags"], 3);
+  EXPECT_EQ(fake.calls["cuGraphExecKernelNodeSetParams"], 1 + 2 + 1);  // of y and z, then of x
+  EXPECT_EQ(fake.calls["cuGraphLaunch"], 8);
 }
 
 TEST_F(CudaRunTest, RefitsInPlaceAndKeepsTheGraph) {

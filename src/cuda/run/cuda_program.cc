@@ -48,8 +48,8 @@ struct LoadedStep {
 // An input or output of the plan.
 struct Port {
   int64_t bytes = 0;
-  bool staged = false;     // a step hides its pointer: in a graph, the program's own buffer is used
-  int64_t staging_at = 0;  // in the workspace
+  bool hidden = false;                   // a step hides its pointer
+  int64_t staging_at = 0;                // of a hidden one: its own buffer in the workspace
   std::vector<CudaCopier::Copy> copies;  // between the buffer and the caller's tensor
 };
 
@@ -81,6 +81,7 @@ class CudaRunState final : public RunState {
   CUgraphExec exec = nullptr;                 // null: none yet
   std::byte *arena = nullptr, *ws = nullptr;  // that the graph works on
   std::vector<std::byte*> ports, before;      // callers' pointers in the graph, now and before
+  std::vector<bool> staged;  // by port: hidden, and its pointer changes; its own buffer is used
   std::vector<PatchedNode> nodes;
   std::vector<std::byte*> bases, operands;  // scratch of a call
 
@@ -108,6 +109,7 @@ class CudaProgram final : public Program {
 
   std::unique_ptr<RunState> MakeRunState() const override {
     auto state = std::make_unique<CudaRunState>(driver_);
+    state->staged.resize(ports_.size(), false);
     state->bases.resize(pointers_.num_bases());
     state->operands.resize(pointers_.max_operands());
     return state;
@@ -187,11 +189,11 @@ class CudaProgram final : public Program {
     for (const LoadedStep& loaded : steps_) {
       if (!loaded.run->hides_pointers()) continue;
       for (int base : loaded.bases) {
-        if (IsPort(base)) GetPort(base).staged = true;
+        if (IsPort(base)) GetPort(base).hidden = true;
       }
     }
     for (Port& port : ports_) {
-      if (!port.staged) continue;
+      if (!port.hidden) continue;
       port.staging_at = staging_bytes_;
       staging_bytes_ = RoundUp(staging_bytes_ + port.bytes);
       port.copies = device_.copier().MakeDense(port.bytes, CudaDevice::kAlignment);
@@ -234,9 +236,13 @@ class CudaProgram final : public Program {
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
     STATOR_CUDA(driver_, StreamIsCapturing, static_cast<CUstream>(args.stream), &status);
     if (status != CU_STREAM_CAPTURE_STATUS_NONE) return false;
-    if (state.exec != nullptr && state.arena == args.arena && state.ws == args.ws) {
+    bool fits = state.exec != nullptr && state.arena == args.arena && state.ws == args.ws;
+    if (fits && !StageMoved(args, state)) {
       SetPointers(args, state);
       return true;
+    }
+    if (state.exec != nullptr) {  // it may still run
+      STATOR_CUDA(driver_, StreamSynchronize, static_cast<CUstream>(args.stream));
     }
     state.DropGraph();
     try {
@@ -249,12 +255,26 @@ class CudaProgram final : public Program {
     return state.exec != nullptr;
   }
 
+  // Stages the hidden ports whose pointers are no longer the graph's; whether there were some.
+  // Those that stay where they are, such as weights that a caller passes, cost no copy.
+  bool StageMoved(const RunArgs& args, CudaRunState& state) const {
+    bool moved = false;
+    for (int i = 0; i < static_cast<int>(ports_.size()); ++i) {
+      if (!ports_[i].hidden || state.staged[i]) continue;
+      const std::byte* now = i < num_inputs_ ? args.inputs[i] : args.outputs[i - num_inputs_];
+      if (now == state.ports[i]) continue;
+      state.staged[i] = true;
+      moved = true;
+    }
+    return moved;
+  }
+
   // Bases of a run in a graph: staged ports lie in the workspace.
   void SetGraphBases(const RunArgs& args, CudaRunState& state) const {
     pointers_.SetBases(args, state.bases.data());
     state.ports.assign(state.bases.begin() + PointerTable::kFirstPortBase, state.bases.end());
     for (size_t i = 0; i < ports_.size(); ++i) {
-      if (!ports_[i].staged) continue;
+      if (!state.staged[i]) continue;
       state.bases[PointerTable::kFirstPortBase + i] = args.ws + ports_[i].staging_at;
     }
   }
@@ -316,6 +336,7 @@ class CudaProgram final : public Program {
     };
     auto copy_ports = [&](int begin, int end) {
       for (int port = begin; port < end; ++port) {
+        if (!state.staged[port]) continue;
         int count = static_cast<int>(ports_[port].copies.size());
         for (int copy = 0; copy < count; ++copy) {
           auto [from, to] = CopyEnds(port, state);
@@ -330,7 +351,7 @@ class CudaProgram final : public Program {
               [](const LoadedStep& loaded, const CudaStepArgs& step_args) {
                 loaded.run->Launch(step_args);
               });
-      if (IsPatched(i)) {
+      if (IsPatched(i, state)) {
         keep({.step = i});
       } else {
         capture.TakeNode();
@@ -344,15 +365,15 @@ class CudaProgram final : public Program {
   }
 
   // Whether a step's node holds callers' pointers.
-  bool IsPatched(int step) const {
+  bool IsPatched(int step, const CudaRunState& state) const {
     const LoadedStep& loaded = steps_[step];
     return !loaded.run->hides_pointers() &&
-           std::ranges::any_of(loaded.bases, [&](int base) { return IsCallers(base); });
+           std::ranges::any_of(loaded.bases, [&](int base) { return IsCallers(base, state); });
   }
 
   // Whether an operand on this base lies in a caller's tensor when a graph runs.
-  bool IsCallers(int base) const {
-    return IsPort(base) && !ports_[base - PointerTable::kFirstPortBase].staged;
+  static bool IsCallers(int base, const CudaRunState& state) {
+    return IsPort(base) && !state.staged[base - PointerTable::kFirstPortBase];
   }
 
   // From where to where a staged port is copied.
@@ -389,7 +410,7 @@ class CudaProgram final : public Program {
     }
     const LoadedStep& loaded = steps_[patched.step];
     bool any = std::ranges::any_of(loaded.bases, [&](int base) {
-      return IsCallers(base) && changed(base - PointerTable::kFirstPortBase);
+      return IsCallers(base, state) && changed(base - PointerTable::kFirstPortBase);
     });
     if (!any) return;
     RunStep(patched.step, state.bases, state.operands, args, nullptr,
