@@ -27,6 +27,7 @@ import collections
 import hashlib
 import itertools
 import json
+import math
 import os
 import queue
 import select
@@ -240,7 +241,7 @@ def run(folder, keep, most=None, jobs=2, earlier=False):
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "errors.txt").open("w") as errors:
         results = _run_units(folder, keep, most, jobs, earlier, errors)
-    report = opinfo_report.make_report(results, most)
+    report = opinfo_report.make_report(results)
     (folder / "opinfo.json").write_text(json.dumps(report, indent=1))
     (folder / "opinfo.md").write_text(opinfo_report.to_markdown(report))
     return report
@@ -273,7 +274,7 @@ def _run_units(folder, keep, most, jobs, earlier, errors):
                     except queue.Empty:
                         return
                     result = worker.run_unit(unit, most, lambda: progress.advance(samples))
-                    result.update(most=most, code=code)
+                    result.update(most=None if unit[2] == KIND else most, code=code)
                     with lock:
                         done[unit] = result
                         log.write(json.dumps(result) + "\n")
@@ -313,7 +314,8 @@ def _hash_code():
 
 
 def _read_done(path, most, code):
-    """The last result of each unit, by that unit, of `most` samples and, unless None, of `code`."""
+    """By unit, its last result of `code`, or of any where that is None, and of at least `most`
+    samples."""
     if not path.exists():
         return {}
     text = path.read_text()
@@ -321,10 +323,11 @@ def _read_done(path, most, code):
         text = text[: text.rfind("\n") + 1]
         path.write_text(text)
     results = [json.loads(line) for line in text.splitlines()]
+    wanted = math.inf if most is None else most
     return {
         (r["op"], r["dtype"], r["variant"]): r
         for r in results
-        if r["most"] == most and code in (None, r["code"])
+        if code in (None, r["code"]) and (r["most"] is None or r["most"] >= wanted)
     }
 
 

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs/generated/ops.md"
 PART = re.compile(r"(?<=<!-- measured: .make conformance. renews it -->\n).*(?=<!-- end -->)", re.S)
 
 
-def make_report(results, most):
+def make_report(results):
     """For programs: counts of the outcomes by dtype and variant, by op and dtype; the reasons of
     what torch ran, most frequent first; the failures."""
     kinds = {r["op"]: r["kind"] for r in results if r["variant"] == KIND}
@@ -34,12 +34,14 @@ def make_report(results, most):
                 by_op.setdefault(r["op"], {}).setdefault(r["dtype"], {}),
             ]
             if kinds.get(r["op"]) == "core":
-                rows.append(core.setdefault(r["dtype"], {}))
+                rows.append(core.setdefault(r["dtype"], {}).setdefault(r["variant"], {}))
         for row in rows:
             for kind, count in r["counts"].items():
                 row[kind] = row.get(kind, 0) + count
             nature = sum(n for reason, n in r["reasons"].items() if NATURE.search(reason))
             row["nature"] = row.get("nature", 0) + nature
+            row["most"] = max(row.get("most", 0), r["most"] or 0)
+            row["ops"] = row.get("ops", 0) + 1
         for reason, count in r["reasons"].items():
             if r["variant"] != "errors":
                 reasons[reason] += count
@@ -47,7 +49,6 @@ def make_report(results, most):
         where = {key: r[key] for key in ("op", "dtype", "variant")}
         failures += [{**where, **failure} for failure in r["failures"]]
     return {
-        "most": most,
         "states": len({r["code"] for r in results if r["variant"] != KIND}),
         "by_dtype": by_dtype,
         "core": core,
@@ -62,26 +63,24 @@ def make_report(results, most):
 
 
 def totals_to_markdown(report):
-    lines = [
-        "| dtype | variant | " + " | ".join(OUTCOMES) + " | by nature | in engines |",
-        "|---|---|" + "--:|" * (len(OUTCOMES) + 2),
-    ]
+    columns = ["ops", "samples of each", *OUTCOMES, "by nature", "in engines"]
+    lines = [f"| dtype | variant | {' | '.join(columns)} |", "|---|---|" + "--:|" * len(columns)]
     for dtype, variants in report["by_dtype"].items():
         if dtype != "errors":
-            lines += [_row(f"{dtype} | {variant}", row) for variant, row in variants.items()]
-    lines += [_row(f"{dtype} | core ATen, all", row) for dtype, row in report["core"].items()]
+            lines += [_row(dtype, variant, row) for variant, row in variants.items()]
+            core = report["core"].get(dtype, {})
+            lines += [_row(dtype, f"{variant}, core ATen", row) for variant, row in core.items()]
     if "errors" in report["by_dtype"]:
-        row = report["by_dtype"]["errors"]
-        counts = f"{row.get('fallback', 0)} | | {row.get('failed', 0)}"
-        lines.append(f"| f32 | errors | | {counts} | | |")
+        lines.append(_row("f32", "errors", report["by_dtype"]["errors"]))
     return "\n".join(lines)
 
 
-def _row(head, row):
+def _row(dtype, variant, row):
     counts = [row.get(kind, 0) for kind in OUTCOMES]
     share = 100 * counts[0] / max(1, sum(counts))
-    counts.append(row.get("nature", 0))
-    return f"| {head} | " + " | ".join(map(str, counts)) + f" | {share:.1f} % |"
+    most = f"at most {row['most']}" if row["most"] else "all"
+    cells = [dtype, variant, row["ops"], most, *counts, row["nature"], f"{share:.1f} %"]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def to_markdown(report):
@@ -132,13 +131,12 @@ def describe_failure(failure):
 
 def write_docs(report):
     """Puts the totals into the marked part of docs/generated/ops.md."""
-    most, states = report["most"], report["states"]
+    states = report["states"]
     code = "" if states == 1 else f" These are results of {states} states of the code."
     text = f"""
 ## PyTorch's own samples
 
-The samples that PyTorch tests its operators with ({"all" if most is None else f"at most {most}"} of
-each operator, dtype and layout), compared with eager by PyTorch's own tolerances
+The samples that PyTorch tests its operators with, compared with eager by PyTorch's own tolerances
 (test/conformance/opinfo.py, which says what each variant proves).{code} Rows that are not here
 were not run. engine: engines ran all of it. fallback: PyTorch ran some of it; by nature: of those,
 random numbers, training, sizes that depend on data, graph breaks, FFT, linear algebra, complex and
