@@ -21,7 +21,7 @@ _NAMES = """
     _chunk_cat _euclidean_dist _log_softmax_backward_data _softmax_backward_data
     _unsafe_masked_index _unsafe_masked_index_put_accumulate _weight_norm_interface
     addr affine_grid_generator alias_copy aminmax binary_cross_entropy
-    binary_cross_entropy_with_logits block_diag col2im deg2rad diag_embed
+    binary_cross_entropy_with_logits block_diag col2im deg2rad diag_embed dist
     diagonal_copy expand_copy hann_window heaviside huber_loss
     im2col isin isneginf isposinf linalg_cross logaddexp logaddexp2 logit logspace
     max_pool2d_with_indices_backward max_unpool2d max_unpool3d mse_loss mvlgamma

@@ -40,8 +40,15 @@ Values ConvertTopk(Conversion& c, std::string_view) {
 // searchsorted, and bucketize, which names its arguments otherwise.
 Values ConvertSearchsorted(Conversion& c, std::string_view names) {
   size_t comma = names.find(',');
-  ValueId sorted = c.Tensor(names.substr(0, comma)), values = c.Tensor(names.substr(comma + 1));
-  c.Require(!c.Has("sorter"), "searchsorted by way of a sorter");
+  std::string_view values_name = names.substr(comma + 1);
+  ValueId sorted = c.Tensor(names.substr(0, comma));
+  ValueId values = c.IsTensor(values_name)
+                       ? c.Tensor(values_name)
+                       : c.Literal(c.type(sorted).dtype, c.GetScalar(values_name));
+  if (c.Has("sorter")) {
+    Dim last = c.type(sorted).rank() - 1;
+    sorted = c.Add("gather", {sorted, c.Tensor("sorter")}, {{"dim", last}});
+  }
   bool right = c.Has("side") ? c.String("side", "left") == "right" : c.Bool("right", false);
   return {c.Add("searchsorted", {sorted, values},
                 {{"right", right}, {"dtype", c.output_type().dtype}})};
@@ -52,7 +59,9 @@ constexpr Converter kRows[] = {
     {"aten.sort.stable", ConvertSort},
     {"aten.topk.default", ConvertTopk},
     {"aten.searchsorted.Tensor", ConvertSearchsorted, "sorted_sequence,self"},
+    {"aten.searchsorted.Scalar", ConvertSearchsorted, "sorted_sequence,self"},
     {"aten.bucketize.Tensor", ConvertSearchsorted, "boundaries,self"},
+    {"aten.bucketize.Scalar", ConvertSearchsorted, "boundaries,self"},
 };
 
 }  // namespace

@@ -246,6 +246,8 @@ def test_order(run):
         lambda x: x.topk(2, 0, largest=False),
         lambda x: torch.searchsorted(torch.arange(0, 9, 2), x),
         lambda x: torch.bucketize(x, torch.arange(0, 9, 2), right=True, out_int32=True),
+        lambda x: torch.searchsorted(x[0].sort(stable=True).values, 3),
+        lambda x: torch.searchsorted(x[0], x, sorter=x[0].argsort(stable=True)),
     ]
     run(Calls(ties), integers(9, 4, 200))
     indices = [
