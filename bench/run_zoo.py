@@ -4,8 +4,8 @@
 
 In:  models of bench/zoo, each in a process of its own: a crash, or a lack of memory, is one row.
 Out: FOLDER/zoo.json and FOLDER/zoo.md; exit code 1 when a row is not right. FOLDER/rows.jsonl holds
-     what is done: an interrupted run of the same code goes on from there. With --docs the table
-     goes to docs/generated/zoo.md.
+     what is done: a run of the same code does those that are left, and those that were not right.
+     Models that are named are done anew. With --docs the table goes to docs/generated/zoo.md.
 A model is traced and compiled with the default options and an empty cache, and compared with eager
 PyTorch by bench/zoo/compare.py. Calls of both alternate, and their medians are compared.
 """
@@ -68,16 +68,16 @@ def parse_arguments():
 
 
 def run(args):
-    """The rows of the models that args name, in the zoo's order; makes those that are not done."""
+    """The rows of the models that args name, or of all; makes those that are not done."""
     names = list(zoo.MODELS)
     if unknown := sorted(set(args.models) - set(names)):
         raise SystemExit(f"no model {unknown[0]!r}: expected some of {', '.join(names)}")
     done = read_done(args.folder / "rows.jsonl", args.rounds)
-    wanted = [name for name in names if not args.models or name in args.models]
+    wanted = args.models or names
     console = rich.console.Console(stderr=True)
     with (args.folder / "rows.jsonl").open("a") as log:
         for i, name in enumerate(wanted):
-            if name in done:
+            if not args.models and done.get(name, {}).get("status") == "right":
                 continue
             with console.status(f"{i + 1} of {len(wanted)}: {name}"):
                 done[name] = run_one(name, args)
@@ -122,7 +122,8 @@ def read_done(path, rounds):
     """The rows of an earlier run of the same code; none where anything differs."""
     digest = hashlib.sha256(str(rounds).encode())
     library = ROOT / "python/torch_stator"
-    for file in sorted([*library.rglob("*.py"), *(ROOT / "bench/zoo").glob("*.py")]):
+    judge = [ROOT / "bench/zoo/compare.py", ROOT / "bench/zoo/draw.py"]
+    for file in sorted([*library.rglob("*.py"), *judge]):
         digest.update(file.read_bytes())
     digest.update((library / "lib/libstator_ffi.so").read_bytes())
     head = json.dumps({"code": digest.hexdigest()})

@@ -108,6 +108,7 @@ ENCODERS = {
         pad_token_id=1,
         position_embedding_type="rotary",
         token_dropout=True,
+        mask_token_id=2,
     ),
     "fnet": _model("FNet", tokens(30000, 64), num_hidden_layers=4),
     "longformer": _model(

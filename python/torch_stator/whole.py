@@ -4,10 +4,13 @@ engines run whole."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch._C import DispatchKey
+from torch._decomp.decompositions import upsample_compute_output_size
 
 _PACKETS = [
     f"{name}{dims}d"
@@ -27,18 +30,37 @@ _KEYS = (DispatchKey.Autograd, DispatchKey.CompositeImplicitAutograd)
 @contextlib.contextmanager
 def keep_whole() -> Iterator[None]:
     """Within, tracing leaves resampling whole: torch's Python kernels, which take it apart, are set
-    aside for its C++ kernels, which do not. Compilations run one at a time, in dynamo's lock."""
+    aside for its C++ kernels, which do not, and for `_resample`. Compilations run one at a time, in
+    dynamo's lock."""
     packets = [getattr(torch.ops.aten, name) for name in _PACKETS]
     ops = [getattr(packet, name) for packet in packets for name in packet.overloads()]
     taken = [
         (op, key, op.py_kernels.pop(key)) for op in ops for key in _KEYS if key in op.py_kernels
     ]
+    for packet in packets:
+        packet.vec.py_kernels.update(dict.fromkeys(_KEYS, functools.partial(_resample, packet)))
     for op in ops:
         op._dispatch_cache.clear()
     try:
         yield
     finally:
+        for packet in packets:
+            for key in _KEYS:
+                del packet.vec.py_kernels[key]
         for op, key, kernel in taken:
             op.py_kernels[key] = kernel
         for op in ops:
             op._dispatch_cache.clear()
+
+
+def _resample(
+    packet: torch._ops.OpOverloadPacket,
+    input: torch.Tensor,
+    output_size: Sequence[Any] | None,
+    *rest: Any,
+) -> torch.Tensor:
+    """The overload `vec` by the one that takes numbers; torch's C++ kernel takes no symbolic size.
+    `rest`: align_corners, where it has that, and scale_factors."""
+    *align_corners, factors = rest
+    size = upsample_compute_output_size(input.shape, output_size, factors)
+    return packet.default(input, size, *align_corners, *(factors or [None] * len(size)))

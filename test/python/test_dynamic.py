@@ -382,6 +382,18 @@ def test_outputs_that_are_views(function):
             assert (result.data_ptr() == x.data_ptr()) == (true.data_ptr() == x.data_ptr())
 
 
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic"])
+@torch.no_grad()
+def test_resizing_to_sizes_of_another_tensor(mode, compilations):
+    def resize(x, y):
+        return F.interpolate(x * 2, size=(y.shape[2] + 1, y.shape[3]), mode=mode) + 1
+
+    compiled = torch.compile(resize, backend="stator", dynamic=True, options=OPTIONS)
+    for height, width in ((5, 7), (9, 4)):
+        check(compiled, resize, torch.randn(1, 2, 6, 8), torch.randn(1, 1, height, width))
+    assert len(compilations) == 1
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize(
     "function",

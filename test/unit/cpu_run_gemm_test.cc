@@ -205,6 +205,18 @@ TEST(GemmTest, RunsExpandedOperands) {
   }
 }
 
+// One row of one number, as the zeros that a decoder starts from lie.
+TEST_P(GemmForm, RunsARowThatRepeatsANumber) {
+  for (bool constant : {false, true}) {
+    StepRunner runner(Layer(1, 64, 96));
+    if (constant) runner.constants = {0, 1};
+    runner.ExpandInput(0, 1);
+    runner.attrs = {{"form", std::string(GetParam())}};
+    ASSERT_TRUE(runner.Load(PrepareGemm));
+    runner.RunAndCompare();
+  }
+}
+
 TEST(GemmTest, PreparesWhatOneDnnCannotRun) {
   for (const char* body : {
            "graph @gemm(%a: f64[3, 4], %b: f64[4, 5]) {\n  %0 = matmul(%a, %b)\n  return %0\n}",

@@ -121,6 +121,15 @@ dnnl::primitive_desc MakePrimitive(Form form, const memory::desc& a, const memor
                                                    out, {1, 1}, {0, 0}, {0, 0}, attr);
 }
 
+// Whether elements stand for several: a stride of 0, by which oneDNN's checks of layouts divide.
+bool Repeats(const memory::desc& desc) {
+  memory::dims dims = desc.get_dims(), strides = desc.get_strides();
+  for (size_t i = 0; i < dims.size(); ++i) {
+    if (strides[i] == 0 && dims[i] > 1) return true;
+  }
+  return false;
+}
+
 // The body's operands in the terms of one form.
 struct Problem {
   memory::desc a, b, out;              // as they lie
@@ -148,8 +157,9 @@ class GemmMaker {
     }
     memory::desc any_b = MakeAnyDesc(DType::kFloat32, problem->b.get_dims());
     std::unique_ptr<PreparedStep> step;
-    if (out_.dtype == DType::kFloat32) {
-      step = Make(*problem, problem->a, is_layer && Packs() ? any_b : problem->b, problem->out);
+    if (out_.dtype == DType::kFloat32 && !Repeats(problem->a)) {
+      bool packs = (is_layer && Packs()) || Repeats(problem->b);
+      step = Make(*problem, problem->a, packs ? any_b : problem->b, problem->out);
     }
     if (!step) step = Make(*problem, problem->dense_a, any_b, problem->dense_out);
     return step;
