@@ -21,7 +21,7 @@ from .builder import build_runner, take_out_views
 from .complex_pairs import split_complex
 from .devices import find_device
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
-from .freeze import FrozenWeights, can_freeze, is_aligned
+from .freeze import FrozenWeights, can_freeze, is_aligned, notes_on
 from .reference import ReferenceEngine
 from .report import GraphReport, publish
 from .runner import Runner
@@ -37,7 +37,7 @@ class Compilation:
     gm: torch.fx.GraphModule
     runner: Runner
     engines: list[_ffi.Engine | ReferenceEngine | None]  # of each part; None: torch
-    report: dict[str, Any]  # src/compile/compile.h; "notes": CompilationSettings.notes()
+    report: dict[str, Any]  # src/compile/compile.h; "notes": of the settings and weights
     text: str  # the report for people
     seconds: float  # from the FX graph to loaded engines
     device: torch.device
@@ -65,8 +65,9 @@ def compile_graph(
     settings = dataclasses.replace(settings, device=_find_device(gm, settings))
     split_complex(gm)
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
-    constants = lift_constants(gm)
+    constants = lift_constants(gm, settings.device)
     names = _unique([name for name, _ in weights.values()], taken=constants)
+    notes = [*settings.notes(), *notes_on(tensor for _, tensor in weights.values())]
     weights = {
         placeholder: (name, tensor)
         for (placeholder, (_, tensor)), name in zip(weights.items(), names, strict=True)
@@ -91,7 +92,7 @@ def compile_graph(
         settings.to_json(),
     )
     report = json.loads(compiled.report())
-    report["notes"] = settings.notes()
+    report["notes"] = notes
     engines = [compiled.load_engine(i) for i in range(len(report["parts"]))]
     if settings.use_python_runtime:
         by_weight = {weight.name: content for weight, content in zip(known, contents, strict=True)}

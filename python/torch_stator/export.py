@@ -129,15 +129,18 @@ class SchemaEncoder(serde.EnumEncoder):
         return int(obj) if isinstance(obj, sympy.Integer) else super().default(obj)
 
 
-def lift_constants(gm: torch.fx.GraphModule) -> dict[str, torch.Tensor]:
+def lift_constants(gm: torch.fx.GraphModule, device: torch.device) -> dict[str, torch.Tensor]:
     """Turns every tensor attribute that the graph reads into a last placeholder; returns their
-    contents by the placeholders' names."""
+    contents by the placeholders' names. Single numbers on the CPU, which torch mixes with tensors
+    of any device, come to `device` where only nodes on it read them: masks are filled with such."""
     constants = {}
     placeholders = gm.graph.find_nodes(op="placeholder")
     for node in gm.graph.find_nodes(op="get_attr"):
         value = _get_attr(gm, node.target)
         if not isinstance(value, torch.Tensor):
             continue  # a graph of a higher-order op
+        if value.dim() == 0 and value.device != device:
+            value = _brought(node, value, device)
         after = placeholders[-1] if placeholders else gm.graph._root
         with gm.graph.inserting_after(after):
             placeholder = gm.graph.placeholder(f"constant_{node.name}")
@@ -147,6 +150,20 @@ def lift_constants(gm: torch.fx.GraphModule) -> dict[str, torch.Tensor]:
         gm.graph.erase_node(node)
         constants[placeholder.name] = value
     return constants
+
+
+def _brought(node: torch.fx.Node, value: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The number that a node reads, on the device if it can be there."""
+    copies = [node]
+    copies += [user for user in node.users if user.target is torch.ops.aten.lift_fresh_copy.default]
+    readers = {reader: None for copy in copies for reader in copy.users if reader not in copies}
+    results = [reader.meta.get("val") for reader in readers]
+    if not all(isinstance(val, torch.Tensor) and val.device == device for val in results):
+        return value
+    node.meta.setdefault("val", value)
+    for copy in copies:
+        copy.meta["val"] = copy.meta["val"].to(device)
+    return value.to(device)
 
 
 def memory_order(tensor: torch.Tensor) -> list[int] | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -48,6 +48,18 @@ def _can_freeze_on_cuda(tensor: torch.Tensor) -> bool:
 def is_aligned(tensor: torch.Tensor) -> bool:
     """Whether an engine can read a constant where it lies."""
     return tensor.device.type == "cpu" or tensor.data_ptr() % CUDA_ALIGNMENT == 0
+
+
+def notes_on(tensors: Iterable[torch.Tensor]) -> list[str]:
+    """What a user should know of the weights that engines do not hold."""
+    count = sum(tensor.device.type != "cpu" and tensor.is_inference() for tensor in tensors)
+    if not count:
+        return []
+    return [
+        f"{count} of the weights were made under torch.inference_mode(), where a tensor on a GPU "
+        "tells of no write: each call passes them and computes from them anew; make the model, and "
+        "convert it, outside of it"
+    ]
 
 
 class FrozenWeights:

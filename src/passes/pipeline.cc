@@ -49,6 +49,8 @@ constexpr Pass kComputeInBFloat16{
 
 constexpr Pass kDecomposeNorms{"decompose_norms", "norms that are no work on rows, spelled out",
                                DecomposeNorms};
+constexpr Pass kPadProducts{"pad_products", "matrices of an odd number of columns get more",
+                            PadProducts};
 constexpr Pass kPackConvolutions{
     "pack_convolutions", "operands of convolutions channels-last, by copies", PackConvolutions};
 
@@ -90,8 +92,8 @@ constexpr Pass kPipeline[] = {
 };
 
 // Where AllPasses puts each when it is asked for.
-constexpr Pass kOptional[] = {kTruncateWide, kComputeInHalf, kComputeInBFloat16, kDecomposeNorms,
-                              kPackConvolutions};
+constexpr Pass kOptional[] = {kTruncateWide,   kComputeInHalf, kComputeInBFloat16,
+                              kDecomposeNorms, kPadProducts,   kPackConvolutions};
 
 // Runs one pass at the gate.
 PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
@@ -126,7 +128,8 @@ std::vector<Pass> AllPasses(const Narrowing& narrowing, bool for_cuda) {
   }
   if (for_cuda) {
     // Behind the choice of types, which keeps a softmax in float32 as a whole.
-    passes.insert(passes.end() - 1, {kDecomposeNorms, kSimplify, kFoldLiterals, kEliminateCommon});
+    passes.insert(passes.end() - 1,
+                  {kDecomposeNorms, kPadProducts, kSimplify, kFoldLiterals, kEliminateCommon});
     passes.push_back(kPackConvolutions);  // behind assign_layout, whose orders it completes
   }
   return passes;

@@ -9,7 +9,8 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch_stator import FallbackWarning, UnsupportedError, _ffi, devices
 from torch_stator.devices import find_device, find_tf32
-from torch_stator.freeze import can_freeze
+from torch_stator.export import lift_constants
+from torch_stator.freeze import can_freeze, notes_on
 from torch_stator.save import _find_ordinal
 
 CPU = torch.device("cpu")
@@ -108,3 +109,33 @@ def test_no_cuda_library_is_loaded_for_the_cpu():
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
+
+
+def test_numbers_come_to_the_device_of_what_reads_them():
+    aten, on = torch.ops.aten, torch.device("meta")
+    graph = torch.fx.Graph()
+    x = graph.placeholder("x")
+    numbers = [graph.get_attr(name) for name in ("count", "kept")]
+    copies = [graph.call_function(aten.lift_fresh_copy.default, (number,)) for number in numbers]
+    filled = graph.call_function(aten.fill.Tensor, (x, copies[0]))
+    graph.output((filled, copies[1]))  # the graph gives the caller a number on the CPU
+    gm = torch.fx.GraphModule({"count": torch.tensor(3.0), "kept": torch.tensor(4.0)}, graph)
+    for node in gm.graph.nodes:
+        node.meta["val"] = torch.empty((), device=on if node in (x, filled) else "cpu")
+    constants = lift_constants(gm, on)
+    assert {name: value.device.type for name, value in constants.items()} == {
+        "constant_count": "meta",
+        "constant_kept": "cpu",
+    }
+    assert [copy.meta["val"].device.type for copy in copies] == ["meta", "cpu"]
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    assert [node.meta["val"].device.type for node in placeholders] == ["meta", "meta", "cpu"]
+
+
+def test_a_note_on_weights_that_tell_of_no_write():
+    weights = [torch.empty(2), torch.empty(2, device="meta")]
+    with torch.inference_mode():
+        assert notes_on(weights) == []
+        weights += [torch.empty(2), torch.empty(2, device="meta")]
+    (note,) = notes_on(weights)
+    assert note.startswith("1 of the weights were made under torch.inference_mode()")
