@@ -249,7 +249,14 @@ def compile(  # noqa: A001
             if settings.freeze_weights and node.name not in mutated:
                 weights[node.name] = (spec.target, get())
     try:
-        compilation = compile_graph(gm, weights, settings, exported.range_constraints, mutated)
+        compilation = compile_graph(
+            gm,
+            weights,
+            settings,
+            exported.range_constraints,
+            mutated,
+            whole=settings.require_full_compilation,
+        )
     except TrainingError as error:
         raise InvalidArgumentError(f"the model cannot be compiled: {error}") from None
     if settings.require_full_compilation:

@@ -53,10 +53,12 @@ def compile_graph(
     settings: CompilationSettings,
     ranges: Mapping[Any, Any] | None = None,
     written: Sequence[str] = (),
+    whole: bool = False,
 ) -> Compilation:
     """Compiles `gm`, changing it. `weights`: by placeholder, a weight's own name and its tensor;
     the tensors are the user's, who may change them at any time. `ranges` as export_graph takes
-    them. `written`: the placeholders whose tensors take the first outputs, in order."""
+    them. `written`: the placeholders whose tensors take the first outputs, in order. `whole`: all
+    that engines can run shall be in them."""
     _refuse_training(gm)
     start = time.perf_counter()
     verifier = None
@@ -89,7 +91,7 @@ def compile_graph(
         export_graph(gm, known, ranges),
         [weight.placeholder for weight in known],
         contents,
-        settings.to_json(),
+        settings.to_json(whole),
     )
     report = json.loads(compiled.report())
     report["notes"] = notes

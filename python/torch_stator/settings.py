@@ -282,8 +282,9 @@ class CompilationSettings:
         """The fields as plain data, for reports."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
-    def to_json(self) -> str:
-        """The options that the C++ compiler takes."""
+    def to_json(self, whole: bool = False) -> str:
+        """The options that the C++ compiler takes. `whole`: whatever engines can run goes into
+        them, at whatever cost."""
         timings = ""
         if self.cache_dir is not None:
             folder = Path(self.cache_dir)
@@ -300,6 +301,7 @@ class CompilationSettings:
                 "min_block_size": int(min(self.min_block_size, 2**31 - 1)),
                 "torch_executed_ops": sorted(self.torch_executed_ops),
                 "use_fast_partitioner": self.use_fast_partitioner,
+                "use_cost_model": not whole,
                 "dryrun": bool(self.dryrun),
                 "settings": {name: str(value) for name, value in self.to_dict().items()},
                 "pass_through_build_failures": self.pass_through_build_failures,

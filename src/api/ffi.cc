@@ -200,6 +200,7 @@ CompileOptions ParseOptions(const std::string& text) {
       std::min<int64_t>(json.value("min_block_size", int64_t{options.min_block_size}), INT_MAX));
   options.device = json.value("device", options.device);
   options.use_fast_partitioner = json.value("use_fast_partitioner", options.use_fast_partitioner);
+  options.use_cost_model = json.value("use_cost_model", options.use_cost_model);
   options.dryrun = json.value("dryrun", options.dryrun);
   options.settings = json.value("settings", options.settings);
   options.torch_executed_ops = json.value("torch_executed_ops", options.torch_executed_ops);

@@ -165,11 +165,17 @@ void BuildEngine(Graph graph, const CompileOptions& options, const EngineCache& 
 }
 
 PartitionOptions MakePartitionOptions(const CompileOptions& options) {
-  return {.min_block_size = options.min_block_size,
-          .use_fast_partitioner = options.use_fast_partitioner,
-          .torch_executed_ops = options.torch_executed_ops,
-          .targets = {},
-          .find_reason = GetTarget(options.device).find_reason};
+  const CompileTarget& target = GetTarget(options.device);
+  PartitionOptions result = {.min_block_size = options.min_block_size,
+                             .use_fast_partitioner = options.use_fast_partitioner,
+                             .torch_executed_ops = options.torch_executed_ops,
+                             .targets = {},
+                             .find_reason = target.find_reason,
+                             .cost = {}};
+  if (options.use_cost_model && target.is_reference) {
+    result.cost = {.is_reference = target.is_reference, .sizes = options.hints};
+  }
+  return result;
 }
 
 // Where torch lays an output out in another order than row-major, the segment returns it permuted
@@ -298,7 +304,9 @@ std::shared_ptr<const Plan> CompileGraph(Graph graph, const CompileOptions& opti
   StageGate gate(stages != nullptr ? *stages : own_stages);
   Partitioning partitioning;
   if (options.start_at == "passes") {  // later stages' graphs have no nodes for torch
-    partitioning = PartitionGraph(graph, MakePartitionOptions(options));
+    CompileOptions whole = options;
+    whole.use_cost_model = false;
+    partitioning = PartitionGraph(graph, MakePartitionOptions(whole));
   }
   if (!partitioning.fallbacks.empty()) {
     const Fallback& fallback = partitioning.fallbacks.front();

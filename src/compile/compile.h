@@ -28,7 +28,8 @@ namespace stator {
 struct CompileOptions {
   std::string device = "cpu";  // compile/target.h
   int min_block_size = 1;  // fewest supported FX nodes per engine; kInfiniteBlockSize: no engine
-  bool use_fast_partitioner = true;          // src/partition/partition.h
+  bool use_fast_partitioner = true;  // src/partition/partition.h
+  bool use_cost_model = true;  // leave to torch what an engine would slow down (partition/cost.h)
   std::set<std::string> torch_executed_ops;  // ATen overloads or packets left to torch: "aten.sub"
   bool pass_through_build_failures = false;  // raise, instead of leaving the segment to torch
   int optimization_level = 3;  // 0: first valid tactic, no timing ... 5: time them all

@@ -13,6 +13,7 @@ const CompileTarget& GetTarget(std::string_view device) {
                                     .tactics = &GetCpuTactics(),
                                     .can_run = CanRunOnCpu,
                                     .find_reason = FindReasonOnCpu,
+                                    .is_reference = IsReferenceOnCpu,
                                     .finish = nullptr};
   if (device == "cpu") return cpu;
 #ifdef STATOR_CUDA

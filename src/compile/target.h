@@ -21,6 +21,9 @@ struct CompileTarget {
   std::function<bool(std::string_view kind, const Graph& body)> can_run;
   // Why a node of an imported graph is left to torch; empty when the engine runs it.
   std::function<std::string(const Graph& graph, const Node& node)> find_reason;
+  // Whether the engine has only a slow kernel for a node, for the cost model (partition/cost.h);
+  // empty where that has no figures of the device.
+  std::function<bool(const Graph& graph, const Node& node)> is_reference;
   // Makes an emitted plan complete: compiles its kernels. May be empty. Raises Unsupported for a
   // step that nothing runs. `cache_folder`: for what is compiled; may be empty.
   std::function<void(Plan& plan, const std::string& cache_folder)> finish;

@@ -13,16 +13,6 @@ namespace {
 
 constexpr size_t kMaxGroupNodes = 64;
 
-// Whether a rowwise node works along the last dims only.
-bool IsAlongLastDims(const Graph& graph, const Node& node) {
-  if (!node.op->Is(kRowwise)) return false;
-  const Attr* axis = node.attrs.Find("axis");
-  if (axis != nullptr) {
-    return std::get<Dim>(*axis) == Dim(graph.type(node.inputs[0]).rank() - 1);
-  }
-  return node.attrs.Find("num_dims") != nullptr;
-}
-
 class Grouper {
  public:
   Grouper(const Graph& graph, const FuseOptions& options)

@@ -23,4 +23,20 @@ std::string_view StructuredKind(const OpDef& op) {
   return it == kKindOfOp.end() ? "reference" : it->second;
 }
 
+bool IsAlongLastDims(const Graph& graph, const Node& node) {
+  if (!node.op->Is(kRowwise)) return false;
+  const Attr* axis = node.attrs.Find("axis");
+  if (axis != nullptr) {
+    return std::get<Dim>(*axis) == Dim(graph.type(node.inputs[0]).rank() - 1);
+  }
+  return node.attrs.Find("num_dims") != nullptr;
+}
+
+bool HasOnlyReference(const Graph& graph, const Node& node) {
+  const OpDef& op = *node.op;
+  if (op.reference == nullptr || op.decompose != nullptr || op.Is(kOpaque)) return false;
+  if (op.Is(kView) || op.Is(kPointwise) || op.Is(kReduction)) return false;
+  return !IsAlongLastDims(graph, node) && StructuredKind(op) == "reference";
+}
+
 }  // namespace stator

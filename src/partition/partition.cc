@@ -87,6 +87,19 @@ class Partitioner {
       }
     }
     for (Unit& unit : units_) unit.supported = unit.in_engine();
+    if (options_.cost) LeaveSlowUnits();
+  }
+
+  void LeaveSlowUnits() {
+    for (Unit& unit : units_) {
+      if (!unit.in_engine() || unit.constant) continue;
+      double loss = 0;
+      for (NodeId id : unit.nodes) loss += EstimateLoss(*options_.cost, graph_, graph_.node(id));
+      if (loss < kMinLoss) continue;
+      unit.reason = fmt::format(
+          "the engine has only a reference kernel for it, some {:.0f} us slower than torch",
+          loss / 1000);
+    }
   }
 
   std::string OpName(const Node& node) const { return FindOpName(node, options_.targets); }
@@ -119,8 +132,12 @@ class Partitioner {
     SinkConstants();
     sizes_.assign(num_stages_, 0);
     views_only_.assign(num_stages_, true);
+    has_torch_.assign(num_stages_ + 1, false);
     for (const Unit& unit : units_) {
-      if (!unit.in_engine()) continue;
+      if (!unit.in_engine()) {
+        has_torch_[unit.stage] = true;
+        continue;
+      }
       sizes_[unit.stage] += 1;
       if (!unit.view) views_only_[unit.stage] = false;
     }
@@ -179,6 +196,8 @@ class Partitioner {
   bool DropSmallSegments() {
     bool parted = std::any_of(units_.begin(), units_.end(),
                               [](const Unit& unit) { return !unit.in_engine(); });
+    std::vector<bool> too_dear(num_stages_, false);
+    if (parted && options_.cost) too_dear = FindTooDear();
     bool changed = false;
     for (Unit& unit : units_) {
       if (!unit.in_engine()) continue;
@@ -186,6 +205,8 @@ class Partitioner {
         unit.reason = DescribeSmall(sizes_[unit.stage]);
       } else if (parted && views_only_[unit.stage]) {
         unit.reason = "its segment has views alone, which torch makes without a copy";
+      } else if (too_dear[unit.stage]) {
+        unit.reason = "torch runs its segment in less time than the call of an engine takes";
       } else {
         continue;
       }
@@ -195,6 +216,32 @@ class Partitioner {
       for (Unit& unit : units_) unit.floor = 0;  // stages may be fewer now
     }
     return changed;
+  }
+
+  // By stage, whether torch runs the nodes of its engine in less time than the engine's call takes.
+  std::vector<bool> FindTooDear() const {
+    std::vector<double> torch(num_stages_, 0);
+    std::vector<Segment> segments(num_stages_);
+    for (const Unit& unit : units_) {
+      if (!unit.in_engine()) continue;
+      std::vector<NodeId>& nodes = segments[unit.stage].nodes;
+      nodes.insert(nodes.end(), unit.nodes.begin(), unit.nodes.end());
+      if (unit.constant) continue;
+      double longest = 0;  // torch runs the nodes of a unit in one op
+      for (NodeId id : unit.nodes) {
+        longest = std::max(longest, EstimateTorch(*options_.cost, graph_, graph_.node(id)));
+      }
+      torch[unit.stage] += longest;
+    }
+    std::vector<bool> result(num_stages_, false);
+    for (int stage = 0; stage < num_stages_; ++stage) {
+      if (sizes_[stage] == 0) continue;
+      Boundary boundary = FindBoundary(graph_, segments[stage]);
+      int num_ports = static_cast<int>(boundary.inputs.size() + boundary.outputs.size());
+      bool parts_torch = has_torch_[stage] && has_torch_[stage + 1];
+      result[stage] = torch[stage] < EstimateBoundary(num_ports, parts_torch);
+    }
+    return result;
   }
 
   std::string DescribeSmall(int size) const {
@@ -238,6 +285,7 @@ class Partitioner {
   int num_stages_ = 1;
   std::vector<int> sizes_;        // by stage: units in its engine
   std::vector<bool> views_only_;  // by stage: none of them computes
+  std::vector<bool> has_torch_;   // by stage, and one beyond: it has units left to torch
 };
 
 // The symbols that the sizes of a segment's values and its attributes depend on.

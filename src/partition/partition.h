@@ -11,11 +11,13 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "ir/graph.h"
+#include "partition/cost.h"
 
 namespace stator {
 
@@ -25,7 +27,7 @@ struct Fallback {
   std::string op;        // "aten.sort.default", or the op's name in our table
   std::string location;  // "model.py:41"
   std::string reason;
-  bool supported = false;  // an engine could run it: only its segment is too small
+  bool supported = false;  // an engine could run it, but its segment is too small or costs too much
 };
 
 struct Segment {
@@ -45,6 +47,7 @@ struct PartitionOptions {
   std::map<std::string, std::string> targets;  // FX name -> "aten.sub.Tensor", where known
   // Why the target cannot run a node, or empty when it can.
   std::function<std::string(const Graph&, const Node&)> find_reason;
+  std::optional<CostModel> cost;  // none: whatever an engine can run goes into one
 };
 
 struct Partitioning {
@@ -62,6 +65,11 @@ struct Partitioning {
 // partitioner). The global one first lets nodes of such a segment that can wait move to a later
 // engine, so that fewer are left to torch. In a graph that is parted at all, a segment of views
 // alone is left to torch as well, which makes views without a copy.
+//
+// With a cost model, what an engine would only slow down is left to torch, too: a node for which it
+// has no more than a reference kernel, if that costs more than parting the engine there; and, in a
+// graph that is parted at all, a segment that torch runs in less time than an engine's call takes.
+// What reads weights alone is neither: an engine computes it once.
 Partitioning PartitionGraph(const Graph& graph, const PartitionOptions& options);
 
 // The values that a segment takes from outside, constants excepted, in order of first use; after

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from conftest import compile_small
+import torch_stator
+from conftest import check, compile_small
 from torch import nn
 
 
@@ -175,3 +176,39 @@ def test_explain_counts_graph_breaks_as_dynamo_does():
         assert "test_partition.py:" in text
         assert text in explanation.to_html().replace("&#x27;", "'").replace("&quot;", '"')
     assert "3 graph(s), 2 graph break(s)" in str(explanation)
+
+
+class Doubles(nn.Module):
+    """A product that only the reference kernels compute in an engine."""
+
+    def forward(self, x):
+        y = x.sigmoid() * 2 - x
+        z = (y.double() @ y.double().mT).float()
+        return (z.relu() + z.tanh()).exp() * z.sigmoid()
+
+
+def test_what_an_engine_would_slow_down(run, compilations):
+    run(Doubles(), 0.1 * torch.randn(9, 9))
+    run(Doubles(), 0.1 * torch.randn(96, 96), coverage=None)
+    (fallback,) = compilations[-1].report["fallbacks"]
+    assert "only a reference kernel" in fallback["reason"]
+    assert fallback["location"].startswith("python/test_partition.py:")
+
+
+def test_whatever_an_engine_can_run_where_all_is_asked_for():
+    x = 0.1 * torch.randn(96, 96)
+    program = torch_stator.compile(Doubles(), (x,), require_full_compilation=True)
+    assert [part["kind"] for part in program.report["parts"]] == ["engine"]
+    check(program, Doubles(), x)
+
+
+def test_an_engine_that_would_cost_more_than_it_saves(run, compilations):
+    class Model(nn.Module):
+        def forward(self, x):
+            return torch.add(*x.sort(-1)).sort(-1)
+
+    run(Model(), torch.randn(3, 4), coverage=None)
+    assert "less time than the call" in compilations[-1].report["fallbacks"][1]["reason"]
+    run(Model(), torch.randn(300, 400), coverage=None)
+    kinds = [part["kind"] for part in compilations[-1].report["parts"]]
+    assert kinds == ["torch", "engine", "torch"]

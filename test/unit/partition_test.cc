@@ -167,21 +167,72 @@ graph @main(%x: f32[4]) {
   EXPECT_THAT(Names(graph, result.segments[2]), ElementsAre("first", "second"));
 }
 
+CostModel SlowExp() {
+  return {.is_reference = [](const Graph&, const Node& node) { return node.op->name == "exp"; },
+          .sizes = {}};
+}
+
+TEST(Partition, LeavesLargeNodesWithoutAKernelOfTheirOwnToTorch) {
+  constexpr std::string_view kText = R"(
+graph @main(%x: f32[s0, 64]) where s0 in [1, 4096] {
+  weight %w: f32[4096, 64] = "w"
+  %0 = exp(%x) : f32[s0, 64]   // exp · m.py:1
+  %1 = exp(%w) : f32[4096, 64]   // once · m.py:2
+  %2 = sum(%1) {axes = [0], keepdim = false} : f32[64]   // sum · m.py:3
+  %3 = mul(%0, %2) : f32[s0, 64]   // mul · m.py:4
+  return %3
+})";
+  Graph graph = ParseGraph(kText);
+  CostModel cost = SlowExp();
+  EXPECT_TRUE(PartitionGraph(graph, {.cost = cost}).fallbacks.empty());  // 32 rows
+  cost.sizes["s0"] = 1000;
+  Partitioning result = PartitionGraph(graph, {.cost = cost});
+  ASSERT_EQ(result.fallbacks.size(), 1u);
+  EXPECT_EQ(result.fallbacks[0].node, "exp");
+  EXPECT_TRUE(result.fallbacks[0].supported);
+  EXPECT_EQ(result.fallbacks[0].reason,
+            "the engine has only a reference kernel for it, some 320 us slower than torch");
+  EXPECT_TRUE(PartitionGraph(graph, {}).fallbacks.empty());
+}
+
+TEST(Partition, LeavesSegmentsToTorchThatTakeLessThanACall) {
+  std::string text = R"(
+graph @main(%x: f32[4]) {
+  %0 = torch(%x) {reason = "no converter", target = "aten.sort.default"} : f32[4]   // first · m.py:1
+  %1 = relu(%0) : f32[4]   // relu · m.py:2
+  %2 = torch(%1) {reason = "no converter", target = "aten.sort.default"} : f32[4]   // second · m.py:3
+  %3 = exp(%2) : f32[4]    // exp · m.py:4
+  return %3
+})";
+  CostModel cost{.is_reference = [](const Graph&, const Node&) { return false; }, .sizes = {}};
+  Partitioning result = PartitionGraph(ParseGraph(text), {.cost = cost});
+  ASSERT_EQ(result.segments.size(), 2u);  // the last one parts no torch part
+  EXPECT_EQ(result.segments[0].num_ops, 3);
+  EXPECT_THAT(result.fallbacks[1].reason, HasSubstr("less time than the call of an engine"));
+  EXPECT_TRUE(result.fallbacks[1].supported);
+  for (size_t at; (at = text.find("f32[4]")) != std::string::npos;) {
+    text.replace(at, 6, "f32[9999]");
+  }
+  EXPECT_EQ(PartitionGraph(ParseGraph(text), {.cost = cost}).segments.size(), 4u);
+}
+
 // Nodes of one or two inputs, of which a quarter are torch's and half of those draw random numbers.
 Graph MakeRandomGraph(std::mt19937& rng) {
   Graph graph;
-  std::vector<ValueId> values = {graph.AddInput("x", {.dims = {2}}),
-                                 graph.AddWeight("w", {.dims = {2}})};
+  Dims dims = {rng() % 2 == 0 ? 2 : 8192};
+  std::vector<ValueId> values = {graph.AddInput("x", {.dims = dims}),
+                                 graph.AddWeight("w", {.dims = dims})};
   int num_nodes = static_cast<int>(rng() % 30) + 1;
   for (int i = 0; i < num_nodes; ++i) {
     ValueId a = values[rng() % values.size()], b = values[rng() % values.size()];
     Origin origin{.name = "n" + std::to_string(i)};
     std::string target = rng() % 2 == 0 ? "aten.sort" : "aten.rand_like";
-    NodeId id = rng() % 4 == 0 ? graph.AddNodeWithTypes(
-                                     GetOp("torch"), {a, b},
+    NodeId id =
+        rng() % 4 == 0
+            ? graph.AddNodeWithTypes(GetOp("torch"), {a, b},
                                      {{"target", target}, {"reason", std::string("unknown")}},
-                                     {{.dims = {2}}}, origin)
-                               : graph.AddNode(GetOp("add"), {a, b}, {}, origin);
+                                     {{.dims = dims}}, origin)
+            : graph.AddNode(GetOp(rng() % 8 == 0 ? "maximum" : "add"), {a, b}, {}, origin);
     values.push_back(graph.node(id).outputs[0]);
   }
   graph.SetOutputs({values.back()});
@@ -229,16 +280,22 @@ int CheckPartitioning(const Graph& graph, const PartitionOptions& options) {
 
 TEST(Partition, HoldsItsInvariantsOnRandomGraphs) {
   std::mt19937 rng(3);
-  int fast = 0, global = 0;
+  int fast = 0, global = 0, with_cost = 0;
   for (int round = 0; round < 500; ++round) {
     Graph graph = MakeRandomGraph(rng);
     PartitionOptions options{.min_block_size = static_cast<int>(rng() % 6)};
     fast += CheckPartitioning(graph, options);
     options.use_fast_partitioner = false;
     global += CheckPartitioning(graph, options);
+    options.cost = {
+        .is_reference = [](const Graph&, const Node& node) { return node.op->name == "maximum"; },
+        .sizes = {}};
+    with_cost += CheckPartitioning(graph, options);
     ASSERT_FALSE(HasFailure()) << "round " << round << "\n" << PrintGraph(graph);
   }
   EXPECT_GT(global, fast);
+  EXPECT_GT(global, with_cost);
+  EXPECT_GT(with_cost, 0);
 }
 
 }  // namespace

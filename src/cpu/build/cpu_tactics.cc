@@ -11,6 +11,7 @@
 #include "cpu/run/parallel.h"
 #include "cpu/run/post_ops.h"
 #include "ir/op_def.h"
+#include "ops/kernel_kind.h"
 
 namespace stator {
 namespace {
@@ -101,6 +102,13 @@ std::string FindReasonOnCpu(const Graph&, const Node& node) {
     return fmt::format("the CPU engine has no kernel for {}", node.op->name);
   }
   return "";
+}
+
+bool IsReferenceOnCpu(const Graph& graph, const Node& node) {
+  std::string_view kind = StructuredKind(*node.op);
+  if (kind != "gemm" && kind != "conv") return HasOnlyReference(graph, node);
+  DType dtype = graph.type(node.inputs[0]).dtype;  // oneDNN multiplies no others
+  return dtype != DType::kFloat32 && dtype != DType::kFloat16 && dtype != DType::kBFloat16;
 }
 
 }  // namespace stator

@@ -27,4 +27,7 @@ bool CanRunOnCpu(std::string_view kind, const Graph& body);
 // Why the CPU engine cannot run a node of an imported graph, or empty when it can.
 std::string FindReasonOnCpu(const Graph& graph, const Node& node);
 
+// Whether the CPU engine runs a node by its op's reference kernel, element after element.
+bool IsReferenceOnCpu(const Graph& graph, const Node& node);
+
 }  // namespace stator
