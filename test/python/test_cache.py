@@ -127,3 +127,21 @@ def test_a_folder_that_others_may_write_to_is_refused(compilations, tmp_path, ca
     folder.chmod(0o777)
     assert "others may write" in compile_once(compilations, cache_dir=folder)
     assert "run `chmod go-w` on it" in capfd.readouterr().err
+
+
+def test_an_entry_of_another_version_is_built_again(compilations, capfd):
+    """Of another release it has another name; of another layout, it does not start as ours do."""
+    compile_once(compilations)
+    (path,) = engines()
+    data = path.read_bytes()
+    path.write_bytes(b"STATENG0" + data[8:])
+    assert "does not start as a cached engine does" in compile_once(compilations)
+    assert capfd.readouterr().err.count("an engine is built again") == 1
+    assert compile_once(compilations) == "hit"
+
+
+def test_a_folder_that_cannot_be_made_is_a_warning(compilations, tmp_path, capfd):
+    (tmp_path / "file").touch()
+    status = compile_once(compilations, cache_dir=tmp_path / "file" / "cache")
+    assert status.startswith("off: cannot make the cache folder")
+    assert "engines are not cached" in capfd.readouterr().err
