@@ -243,7 +243,13 @@ class _Builder:
             owned = owners.setdefault(self.memory[slot], base) is base
             if not owned or (node in written and base.op == "placeholder"):
                 to = self.slot(f"copy:{node.name}")
-                copies[node] = (slot, to, _dense_strides(node.meta["val"]))
+                tensor = node.meta["val"]
+                strides = _dense_strides(tensor)
+                copies[node] = (
+                    slot,
+                    to,
+                    () if strides is None and _is_row_major(tensor) else strides,
+                )
         return copies
 
 
@@ -274,7 +280,12 @@ def _find_base(node: Node, stop: Container[Node] = ()) -> Node:
 def _has_layout(base: Node) -> bool:
     """Whether a tensor can be laid out as torch would: else views of it may be none."""
     tensor = base.meta["val"]
-    return _dense_strides(tensor) is not None or tensor.is_contiguous()
+    return _dense_strides(tensor) is not None or _is_row_major(tensor)
+
+
+def _is_row_major(tensor: torch.Tensor) -> bool:
+    """Of a dynamic tensor too, whatever its sizes turn out to be."""
+    return tensor.is_contiguous()
 
 
 def _dense_strides(tensor: torch.Tensor) -> tuple[int, ...] | None:

@@ -30,8 +30,8 @@ Part = _ffi.Engine | ReferenceEngine | GraphModule | Callable[..., Any]
 # A step of a call: the slots that its part reads, those that take its results, and those that no
 # later step reads.
 Step = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-# From a slot to a slot, with strides: None for those that torch chooses. To the same slot: only if
-# the strides are others.
+# From a slot to a slot, with strides: () for row-major ones, None for those that torch chooses.
+# To the same slot: only if the strides are others.
 Copy = tuple[int, int, Sequence[int] | None]
 
 
@@ -201,6 +201,8 @@ def _is_on_gpu(part: Part) -> bool:
 def _copy(tensor: torch.Tensor, strides: Sequence[int] | None) -> torch.Tensor:
     if strides is None:
         return tensor.clone()
+    if len(strides) < tensor.dim():
+        return tensor.clone(memory_format=torch.contiguous_format)
     empty = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
     return empty.copy_(tensor)
 

@@ -165,6 +165,18 @@ def test_views_of_dynamic_sizes():
         assert shared(found) == shared(expected)
 
 
+def test_copies_of_dynamic_inputs_lie_as_in_eager():
+    def model(x):
+        return x.contiguous(), x.clone(), x.clone(memory_format=torch.contiguous_format)
+
+    compiled = torch.compile(model, backend="stator", dynamic=True, options=ENGINES[0])
+    for n in (4, 7):
+        x = torch.randn(3, n).t()
+        found, expected = compiled(x), model(x)
+        torch.testing.assert_close(found, expected)
+        assert [t.stride() for t in found] == [t.stride() for t in expected]
+
+
 class WritesToIt(nn.Module):
     """Writes to its input, and reads its parameter."""
 
