@@ -29,7 +29,8 @@ std::string OneDnnName();
 // The oneDNN type of `dtype`, or undef where oneDNN has none.
 dnnl::memory::data_type OneDnnType(DType dtype);
 
-// Whether oneDNN can read and write all operands: it has their dtypes, and none is empty.
+// Whether oneDNN can read and write all operands: it has their dtypes, can describe their strides,
+// and none is empty.
 bool CanOneDnnRun(const StepSite& site);
 
 // A strided layout.
