@@ -8,6 +8,8 @@
 #                operators with: hours; goes on where it was interrupted
 #   zoo          models of five libraries, each checked, into docs/generated/zoo.md: an hour; goes on
 #                where it was interrupted (K="name ...": those alone, not into docs)
+#   fuzz         N random graphs (N=10000, from SEED=1 on, in blocks of 500): passes, the CPU engine and
+#                torch against the reference kernels; those that differ are left in build/fuzz
 #   bench        the demo, call overhead, memory, what is kept between calls, new sizes; JSON files
 #                and a plot in build/bench
 #                (PEERS="inductor onnxruntime openvino": beside those of them that are installed)
@@ -25,7 +27,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 # Paths in what ccache compares count from here, so that clones share what it holds.
 export CCACHE_BASEDIR := $(CURDIR)
 
-.PHONY: setup packages build demo test unit conformance zoo bench wheel lint golden readme clean
+.PHONY: setup packages build demo test unit conformance zoo fuzz bench wheel lint golden readme clean
 
 setup: build
 
@@ -66,6 +68,13 @@ endif
 
 zoo: build .venv/.zoo
 	@$(PYTHON) bench/run_zoo.py $(BUILD)/zoo $(if $(K),$(K),--docs)
+
+N := 1000
+SEED := 1
+fuzz: build
+	@seq $(SEED) 500 $$(($(SEED) + $(N) - 1)) | OMP_NUM_THREADS=1 nice -n 15 \
+	  xargs -P $$(nproc) -I{} sh -c '$(BUILD)/test/fuzz compare {} 500 $(BUILD)/fuzz; a=$$?; \
+	  $(PYTHON) test/fuzz/torch_check.py --seed {} --count 500 && exit $$a'
 
 bench: build
 	@$(PYTHON) bench/models.py --json $(BUILD)/bench/models.json --peers $(PEERS)

@@ -117,7 +117,8 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
     tactics = SelectTactics(placement, *target.tactics, MakeHints(kernels, options),
                             {.optimization_level = options.optimization_level,
                              .num_avg_timing_iters = options.num_avg_timing_iters,
-                             .cache = &cache});
+                             .cache = &cache,
+                             .tactic_seed = options.tactic_seed});
   });
 
   auto plan = std::make_shared<Plan>();

@@ -33,6 +33,7 @@ struct CompileOptions {
   std::set<std::string> torch_executed_ops;  // ATen overloads or packets left to torch: "aten.sub"
   bool pass_through_build_failures = false;  // raise, instead of leaving the segment to torch
   int optimization_level = 3;  // 0: first valid tactic, no timing ... 5: time them all
+  uint64_t tactic_seed = 0;    // select/select.h
   std::string timing_cache;    // file of measured tactics; empty: none
   std::string cache_folder;    // of engines (compile/engine_cache.h); empty: none
   bool dryrun = false;         // build nothing: parts say what would be an engine, without a plan

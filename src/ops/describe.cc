@@ -49,14 +49,6 @@ std::string AttrToJson(const Attr& attr) {
   return std::visit(Writer{}, attr);
 }
 
-std::string AttrsToJson(const Attrs& attrs) {
-  std::string text = "{";
-  for (const auto& [name, attr] : attrs) {
-    text += (text.size() > 1 ? ", " : "") + Quote(name) + ": " + AttrToJson(attr);
-  }
-  return text + "}";
-}
-
 std::vector<std::string_view> TraitNames(const OpDef& op) {
   constexpr std::pair<Trait, std::string_view> kNames[] = {
       {kPointwise, "pointwise"}, {kCommutative, "commutative"}, {kView, "view"},
@@ -97,6 +89,14 @@ std::string RowToJson(const OpDef& op) {
 }
 
 }  // namespace
+
+std::string AttrsToJson(const Attrs& attrs) {
+  std::string text = "{";
+  for (const auto& [name, attr] : attrs) {
+    text += (text.size() > 1 ? ", " : "") + Quote(name) + ": " + AttrToJson(attr);
+  }
+  return text + "}";
+}
 
 std::string OpTableToJson() {
   return List(AllOps(), [](const OpDef* op) { return RowToJson(*op); });

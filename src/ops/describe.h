@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "ir/attr.h"
+
 namespace stator {
 
 // A list of rows in order of id:
@@ -13,5 +15,8 @@ namespace stator {
 //                 "outputs": [type text], "low", "high", "ir": graph text}]}
 // An attribute of kind dtype is its name; infinities and NaN are the strings "inf", "-inf", "nan".
 std::string OpTableToJson();
+
+// {name: value}, as a sample's "attrs".
+std::string AttrsToJson(const Attrs& attrs);
 
 }  // namespace stator

@@ -99,6 +99,9 @@ void ReferenceIndexSelect(const Attrs& attrs, std::span<const TensorRef> inputs,
                           std::span<TensorRef> outputs) {
   TensorRef index = inputs[1];  // seen as broadcast over all dims but `dim`
   int64_t dim = attrs.GetInt("dim"), stride = index.strides[0];
+  for (int64_t i = 0; i < index.dims[0]; ++i) {  // as torch, even where there is nothing to read
+    CheckedIndex(index, i * stride, inputs[0].dims[dim]);
+  }
   index.dims = outputs[0].dims;
   index.strides.assign(index.dims.size(), 0);
   index.strides[dim] = stride;

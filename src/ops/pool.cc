@@ -171,6 +171,7 @@ void ReferenceAvgPool(const Attrs& attrs, std::span<const TensorRef> inputs,
 void AdaptiveWindow(const SpatialView& x, const SpatialView& y, const Triple& out, Triple& begin,
                     Triple& end) {
   for (int i = 0; i < kMaxSpatialDims; ++i) {
+    if (x.dims[i] == 0) Reject("x has nothing to pool");  // symbolic until now
     begin[i] = out[i] * x.dims[i] / y.dims[i];
     end[i] = ((out[i] + 1) * x.dims[i] + y.dims[i] - 1) / y.dims[i];
   }

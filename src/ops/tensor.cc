@@ -51,6 +51,9 @@ Sizes Drop(std::span<const int64_t> values, std::span<const int64_t> axes) {
 }
 
 static HostTensor Allocate(DType dtype, Sizes dims, Sizes strides) {
+  for (int64_t size : dims) {  // symbolic until now
+    if (size < 0) Fail(ErrorKind::kInvalidArgument, "a tensor with a size of {}", size);
+  }
   HostTensor tensor;
   tensor.ref = {.dtype = dtype, .dims = std::move(dims), .strides = std::move(strides)};
   size_t bytes = tensor.ref.num_elements() * DTypeSize(dtype);

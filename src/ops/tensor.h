@@ -37,6 +37,7 @@ struct HostTensor {
 };
 
 // A tensor of zeros, laid out as the type's order says; `data` is never null, not even for 0 bytes.
+// Raises InvalidArgument for a negative size.
 HostTensor MakeHostTensor(const TensorType& type, const SymbolValues& symbols = {});
 HostTensor MakeHostTensor(DType dtype, Sizes dims);
 

@@ -34,6 +34,10 @@ Candidates FindCandidates(const KernelSite& site, const TacticProvider& provider
   Candidates found{.tactics = provider.FindTactics(site), .keys = {}};
   std::vector<Tactic>& tactics = found.tactics;
   if (tactics.empty()) tactics.push_back({.kind = StepKind::kReference, .attrs = {}});
+  if (options.tactic_seed != 0) {
+    std::string text = DescribeSite(site, provider);
+    tactics = {tactics[Hash64(text.data(), text.size(), options.tactic_seed) % tactics.size()]};
+  }
   if (options.optimization_level <= 3 && tactics.size() > provider.num_few()) {
     tactics.resize(provider.num_few());
   }

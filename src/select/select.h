@@ -58,6 +58,7 @@ struct SelectOptions {
   int optimization_level = 3;    // 0: never measure; 1-3: the first num_few(); 4-5: all
   int num_avg_timing_iters = 1;  // runs that a measurement averages
   TimingCache* cache = nullptr;  // may be null
+  uint64_t tactic_seed = 0;      // not 0: any candidate, drawn by it and by the site; for tests
 };
 
 // One tactic per site.

@@ -10,20 +10,9 @@ import zlib
 
 import pytest
 import torch
+from torch_rows import DTYPES, evaluate_row
 from torch_stator import _ffi
 
-DTYPES = {
-    "bool": torch.bool,
-    "u8": torch.uint8,
-    "i8": torch.int8,
-    "i16": torch.int16,
-    "i32": torch.int32,
-    "i64": torch.int64,
-    "f16": torch.float16,
-    "bf16": torch.bfloat16,
-    "f32": torch.float32,
-    "f64": torch.float64,
-}
 ENGINES = {"reference": _ffi.evaluate, "cpu": _ffi.run_ir}
 ROWS = [row for row in json.loads(_ffi.op_table()) if row["samples"]]
 
@@ -105,37 +94,9 @@ def make_strided(tensor):
     return view.copy_(tensor)
 
 
-def make_attrs(row, sample):
-    kinds = {attr["name"]: attr["kind"] for attr in row["attrs"]}
-    convert = {"dtype": DTYPES.__getitem__, "float": float}
-    return {
-        name: convert.get(kinds[name], lambda v: v)(value)
-        for name, value in sample["attrs"].items()
-    }
-
-
-def widen(tensor):
-    if tensor is None:
-        return None
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        return tensor.float()
-    return tensor.byte() if tensor.dtype == torch.bool else tensor
-
-
 def evaluate_in_torch(row, sample, inputs):
-    names = {"torch": torch, "x": inputs, "a": make_attrs(row, sample)}
     expected_dtypes = [parse_type(text)[0] for text in sample["outputs"]]
-    if sample["dtype"] in ("f16", "bf16") and "pointwise" not in row["traits"]:
-        # Sums are accumulated in f32, which torch does not do everywhere: the exact result,
-        # rounded.
-        names["x"] = [widen(t) if t is not None and t.is_floating_point() else t for t in inputs]
-    try:
-        result = eval(row["torch"], names)
-    except NotImplementedError:  # torch has no kernel for this dtype: what a wider one gives
-        names["x"] = [widen(t) for t in inputs]
-        result = eval(row["torch"], names)
-    results = result if isinstance(result, (list, tuple)) else [result]
-    return [t.to(dtype) for t, dtype in zip(results, expected_dtypes, strict=True)]
+    return evaluate_row(row, inputs, sample["attrs"], expected_dtypes)
 
 
 def cases():
