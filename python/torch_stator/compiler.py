@@ -152,5 +152,5 @@ def _refuse_training(gm: torch.fx.GraphModule) -> None:
         if packet in _DROPOUTS:
             raise TrainingError("it is in training mode (dropout); call model.eval() first")
         trains = any(arg is True for arg in node.args) and overload != "no_stats"
-        if "batch_norm" in packet and trains:
+        if "batch_norm" in packet and (trains or "with_update" in packet):
             raise TrainingError("it is in training mode (batch norm); call model.eval() first")

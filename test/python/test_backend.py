@@ -279,7 +279,18 @@ def test_frozen_parameters_use_engines_with_grad_mode_on(compilations):
     assert len(compilations) == 1
 
 
-@pytest.mark.parametrize("make", [Net, lambda: nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))])
+class UpdatedNorm(nn.BatchNorm1d):
+    """A batch norm by an op that always trains."""
+
+    def forward(self, x):
+        update = torch.ops.aten._batch_norm_with_update
+        return update(x, self.weight, self.bias, self.running_mean, self.running_var, 0.1, 1e-5)[0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Net, lambda: nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), lambda: UpdatedNorm(4)],
+)
 def test_training_mode_runs_in_eager(make):
     model, other = make().train(), make().train()
     other.load_state_dict(model.state_dict())
