@@ -1,14 +1,16 @@
 """PyTorch's OpInfo database run through the backend and compared with eager, as a table.
 
     python test/conformance/opinfo.py build/opinfo [--ops add conv ...] [--dtypes f32 ...]
-        [--variants static dynamic ...] [--most N] [--jobs N] [--earlier] [--docs]
+        [--variants static dynamic ...] [--most N] [--jobs N] [--earlier] [--report]
+        [--docs]
 
 In:  each op, each dtype that it claims, each variant (opinfo_samples.py); all samples, or
      N of each.
 Out: FOLDER/opinfo.json and FOLDER/opinfo.md; exit code 1 when a sample failed. FOLDER/units.jsonl
      holds what is done: an interrupted run of the same code goes on from there; with --earlier, so
      does one of other code, and the tables say of how many states of the code they are. With
-     --docs, the totals go into docs/generated/ops.md.
+     --report, the tables are of what is done, and nothing is run. With --docs, the totals go into
+     docs/generated/ops.md.
 A unit is an op, a dtype and a variant. Worker processes run them, GROUP samples in one graph. A
 process that dies, or takes longer than LIMIT seconds, is replaced, and runs the samples of that
 group one by one; one that is alone then has failed.
@@ -58,7 +60,8 @@ def main():
         named = args.ops is None or op in args.ops
         return named and (variant == KIND or dtype in args.dtypes and variant in args.variants)
 
-    report = run(args.folder, keep, most=args.most, jobs=args.jobs, earlier=args.earlier)
+    jobs = 0 if args.report else args.jobs
+    report = run(args.folder, keep, most=args.most, jobs=jobs, earlier=args.earlier)
     print(opinfo_report.totals_to_markdown(report))
     for failure in report["failures"]:
         print(opinfo_report.describe_failure(failure))
@@ -76,6 +79,7 @@ def parse_arguments():
     parser.add_argument("--most", type=int, help="samples of each op, dtype and variant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="worker processes")
     parser.add_argument("--earlier", action="store_true", help="keep the results of other code")
+    parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--docs", action="store_true", help="write the totals into the docs")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -236,8 +240,8 @@ class WorkerDied(Exception):
 
 def run(folder, keep, most=None, jobs=2, earlier=False):
     """Runs the units that `keep(op, dtype, variant)` wants and that are not done yet; writes the
-    tables and returns the one for programs. `most`: samples of each unit. `earlier`: whether what
-    other code has done is done."""
+    tables and returns the one for programs. `most`: samples of each unit. `jobs`: processes; 0 runs
+    nothing. `earlier`: whether what other code has done is done."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "errors.txt").open("w") as errors:
         results = _run_units(folder, keep, most, jobs, earlier, errors)
@@ -248,6 +252,10 @@ def run(folder, keep, most=None, jobs=2, earlier=False):
 
 
 def _run_units(folder, keep, most, jobs, earlier, errors):
+    code = _hash_code()
+    done = _read_done(folder / "units.jsonl", most, None if earlier else code)
+    if jobs == 0:
+        return [result for unit, result in done.items() if keep(*unit)]
     workers = [Worker(errors) for _ in range(jobs)]
     try:
         units = [
@@ -256,8 +264,6 @@ def _run_units(folder, keep, most, jobs, earlier, errors):
             for claim in [("", KIND), *claims]
             if keep(name, *claim)
         ]
-        code = _hash_code()
-        done = _read_done(folder / "units.jsonl", most, None if earlier else code)
         todo = queue.SimpleQueue()
         for unit in units:
             if unit not in done:
