@@ -7,15 +7,10 @@ alternate:
   latency     one call, synchronised before and after: what a caller waits
   throughput  a queue of calls, synchronised at its end: the device's own time
   host        what the call takes until it returns, which is before the device is done
-Compile seconds are those of the first call, with empty caches. With --jobs, Inductor compiles
-several cases at once; what is measured, Stator's choice of tactics among it, is alone on the
-device.
+Compile seconds are those of the first call, with empty caches.
 """
 
 import argparse
-import concurrent.futures
-import contextlib
-import fcntl
 import json
 import math
 import statistics
@@ -36,21 +31,13 @@ def main():
     parser.add_argument("--modes", nargs="*", default=[], choices=MODES, help="of Inductor")
     parser.add_argument("--seconds", type=float, default=2, help="to spend on timing each case")
     parser.add_argument("--timeout", type=float, default=240, help="seconds for a case")
-    parser.add_argument("--jobs", type=int, default=1, help="cases to prepare at once")
-    parser.add_argument("--lock", help="file to lock while alone on the device")
     parser.add_argument("--profile", action="store_true", help="also list each way's kernels")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
-    cases = [(name, batch) for batch in args.batch for name in args.models]
     rows = []
-    with (
-        tempfile.NamedTemporaryFile() as lock,
-        concurrent.futures.ThreadPoolExecutor(args.jobs) as pool,
-    ):
-        path = args.lock or lock.name
-        futures = [pool.submit(measure_in_process, *case, args, path) for case in cases]
-        for future in concurrent.futures.as_completed(futures):
-            rows.append(future.result())
+    for batch in args.batch:
+        for name in args.models:
+            rows.append(measure_in_process(name, batch, args))
             print(format_row(rows[-1]), flush=True)
             if args.json:
                 args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -58,8 +45,8 @@ def main():
     return 0 if all(row.get("right") for row in rows) else 1
 
 
-def measure_in_process(name, batch, args, lock):
-    settings = (name, batch, args.modes, args.seconds, lock, args.profile)
+def measure_in_process(name, batch, args):
+    settings = (name, batch, args.modes, args.seconds, args.profile)
     child = f"import gpu_models; gpu_models.measure{settings!r}"
     case = {"model": name, "batch": batch}
     try:
@@ -94,8 +81,8 @@ def format_row(row):
     )
 
 
-def measure(name, batch, modes, seconds, lock, profile):
-    """Prints the row of one case as JSON. `lock`: the file whose lock is held to be alone."""
+def measure(name, batch, modes, seconds, profile):
+    """Prints the row of one case as JSON."""
     import torch
     from torch_stator.backend import on_compilation
     from zoo import outputs_of
@@ -123,15 +110,15 @@ def measure(name, batch, modes, seconds, lock, profile):
         first_call("eager", module)
         for way in modes:
             first_call(way, torch.compile(module, mode=MODES[way], dynamic=False))
-        with alone(lock):
-            options = {"cache_dir": cold}
-            compiled = torch.compile(module, backend="stator", dynamic=False, options=options)
-            first_call("stator", compiled)
-            for fn in ways.values():
-                for _ in range(3):
-                    fn(*inputs)
-            times = time_in_turn(ways, inputs, seconds)
-            kernels = {w: profile_kernels(fn, inputs) for w, fn in ways.items()} if profile else {}
+        options = {"cache_dir": cold}
+        first_call(
+            "stator", torch.compile(module, backend="stator", dynamic=False, options=options)
+        )
+        for fn in ways.values():
+            for _ in range(3):
+                fn(*inputs)
+        times = time_in_turn(ways, inputs, seconds)
+        kernels = {w: profile_kernels(fn, inputs) for w, fn in ways.items()} if profile else {}
         errors = {way: max_error(outputs[way], exact) for way in ("eager", "stator")}
     reports = [compilation.report for compilation in compilations]
     parts = [part for report in reports for part in report["parts"]]
@@ -151,13 +138,6 @@ def measure(name, batch, modes, seconds, lock, profile):
         for fallback in report["fallbacks"][:8]:
             print(f"{name}: {fallback['op']}: {fallback['reason']}", file=sys.stderr)
     print(json.dumps(row))
-
-
-@contextlib.contextmanager
-def alone(path):
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def profile_kernels(fn, inputs):

@@ -24,6 +24,7 @@ bool AssignLayout(Rewriter& rewriter);
 // Only for engines whose kernels ask for it.
 bool DecomposeNorms(Rewriter& rewriter);
 bool PackConvolutions(Rewriter& rewriter);
+bool PatchesToProducts(Rewriter& rewriter);
 bool PadProducts(Rewriter& rewriter);
 
 // Only where asked for: they change results.

@@ -49,6 +49,8 @@ constexpr Pass kComputeInBFloat16{
 
 constexpr Pass kDecomposeNorms{"decompose_norms", "norms that are no work on rows, spelled out",
                                DecomposeNorms};
+constexpr Pass kPatchesToProducts{
+    "patches_to_products", "convolutions of windows side by side as products", PatchesToProducts};
 constexpr Pass kPadProducts{"pad_products", "matrices of an odd number of columns get more",
                             PadProducts};
 constexpr Pass kPackConvolutions{
@@ -92,8 +94,9 @@ constexpr Pass kPipeline[] = {
 };
 
 // Where AllPasses puts each when it is asked for.
-constexpr Pass kOptional[] = {kTruncateWide,   kComputeInHalf, kComputeInBFloat16,
-                              kDecomposeNorms, kPadProducts,   kPackConvolutions};
+constexpr Pass kOptional[] = {kTruncateWide,    kComputeInHalf,     kComputeInBFloat16,
+                              kDecomposeNorms,  kPatchesToProducts, kPadProducts,
+                              kPackConvolutions};
 
 // Runs one pass at the gate.
 PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
@@ -127,6 +130,9 @@ std::vector<Pass> AllPasses(const Narrowing& narrowing, bool for_cuda) {
                                      kFoldLiterals, kEliminateCommon, kEliminateDead});
   }
   if (for_cuda) {
+    // Behind what folds into convolutions, before the passes that simplify its views.
+    auto is_match = [](const Pass& pass) { return pass.fn == MatchAttention; };
+    passes.insert(std::ranges::find_if(passes, is_match), kPatchesToProducts);
     // Behind the choice of types, which keeps a softmax in float32 as a whole.
     passes.insert(passes.end() - 1,
                   {kDecomposeNorms, kPadProducts, kSimplify, kFoldLiterals, kEliminateCommon});

@@ -169,7 +169,8 @@ def test_a_gpu_that_is_not_there(stator, tmp_path, make_model, target):
 def test_targets_that_are_none(stator, plan):
     for target in ("sm_70", "sm_9x", "gpu"):
         done = stator("compile", plan.with_name("model.pt2"), "--target", target, status=1)
-        assert f"no device engine for {target}" in done.stderr
+        assert "no device engine for" in done.stderr or "no engine for" in done.stderr
+        assert target in done.stderr
 
 
 def test_inputs_from_npy_in_order_and_fortran(stator, plan, tmp_path):

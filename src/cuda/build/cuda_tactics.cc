@@ -19,6 +19,8 @@ namespace {
 
 // Engines of cuDNN that are tried for one kernel.
 constexpr int kMaxEngines = 4;
+// Channels that fill a load of 16 bytes.
+constexpr int64_t kMinChannels = 8;
 // What storages' addresses are multiples of (cuda/build/compile_kernels.cc).
 constexpr int kAlignment = CudaDevice::kAlignment;
 
@@ -170,6 +172,14 @@ std::vector<Tactic> CudaTactics::FindLibraryTactics(const KernelSite& site, Step
   for (std::string& engine : cudnn->FindEngines(problem->graph, kMaxEngines)) {
     tactics.push_back(tactic);
     tactics.back().attrs.Set("engine", std::move(engine));
+  }
+  // The layer that reads an image has engines of its own, which compute nothing behind it.
+  const CudnnGraph& graph = problem->graph;
+  bool reads_image = graph.anchor == CudnnGraph::kConv && !graph.pointwise.empty() &&
+                     graph.operands[0].dims[1] < kMinChannels;
+  if (reads_image && !tactics.empty()) {
+    tactic.attrs.Set("split", true);
+    tactics.insert(tactics.begin() + 1, tactic);
   }
   // Without an engine for the whole, the step may find one for each half.
   if (tactics.empty() && !problem->graph.pointwise.empty()) tactics.push_back(tactic);

@@ -102,7 +102,8 @@ std::unique_ptr<CudaStep> PrepareCudnn(const CudaStepSite& site, CudaLibraries& 
                *version = site.step->attrs.Find("version");
     bool known =
         engine != nullptr && version != nullptr && std::get<Dim>(*version) == Dim(cudnn->version());
-    plan = cudnn->FindPlan(problem->graph, known ? std::get<std::string>(*engine) : "");
+    bool whole = site.step->attrs.Find("split") == nullptr || problem->graph.pointwise.empty();
+    if (whole) plan = cudnn->FindPlan(problem->graph, known ? std::get<std::string>(*engine) : "");
     if (!plan && problem->graph.pointwise.empty()) return nullptr;
     if (!plan) {
       const Node& anchor = site.body.node(site.body.first_node());
