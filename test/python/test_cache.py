@@ -56,11 +56,13 @@ def engines():
     return sorted(Path(os.environ["STATOR_CACHE_DIR"]).glob("*.engine"))
 
 
+@pytest.mark.slow
 def test_a_new_process_takes_the_engine():
     assert finish(start())[0] == ["miss: not cached"]
     assert finish(start())[0] == ["hit"]
 
 
+@pytest.mark.slow
 def test_two_processes_compile_twenty_models_at_once():
     """Both start at the same time on one empty folder; what both build lies there once, whole."""
     for process in [start(count=20), start(count=20)]:
@@ -71,6 +73,7 @@ def test_two_processes_compile_twenty_models_at_once():
     assert finish(start(count=20))[0] == ["hit"] * 20
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_warning():
     """No file may grow beyond 64 bytes."""
     found, err = finish(start(limit=64))

@@ -21,6 +21,7 @@ def exported():
     return program, torch.export.export(program.module(), (IMAGE,))
 
 
+@pytest.mark.slow
 def test_a_program_is_exported_and_loaded_in_another_process(exported, tmp_path):
     program, exported = exported
     calls = [n for n in exported.graph.nodes if n.target is execute_engine.default]

@@ -169,6 +169,7 @@ def test_weights_that_changed_are_saved_as_they_are(net, reload):
         torch.testing.assert_close(loaded(IMAGE), expected)
 
 
+@pytest.mark.slow
 def test_a_loaded_program_needs_no_model(net, tmp_path):
     torch_stator.save(make(net, IMAGE), tmp_path / "net.stator")
     code = (
