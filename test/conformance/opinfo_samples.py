@@ -122,9 +122,17 @@ def make_samples(op, dtype, variant, most=None):
         chosen = range(len(samples))
         if most is not None and most < len(samples):
             chosen = sorted({i * len(samples) // most for i in range(most)})
-        lay_out = {"strided": SampleInput.noncontiguous, "permuted": _permute_memory}
+        lay_out = {"strided": _leave_gaps, "permuted": _permute_memory}
         change = lay_out.get(variant, lambda sample: sample)
         return [(i, Sample(op.op, change(samples[i]))) for i in chosen]
+
+
+def _leave_gaps(sample):
+    tensors = pytree.tree_leaves((sample.input, sample.args, sample.kwargs))
+    tensors = [value for value in tensors if isinstance(value, torch.Tensor)]
+    if any(tensor.layout != torch.strided for tensor in tensors):
+        return sample
+    return sample.noncontiguous()
 
 
 def _permute_memory(sample):
