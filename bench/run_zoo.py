@@ -5,13 +5,15 @@
 In:  models of bench/zoo, each in a process of its own: a crash, or a lack of memory, is one row.
 Out: FOLDER/zoo.json and FOLDER/zoo.md; exit code 1 when a row is not right. FOLDER/rows.jsonl holds
      what is done: a run of the same code does those that are left, and those that were not right.
-     Models that are named are done anew. With --docs the table goes to docs/generated/zoo.md.
+     Models that are named are done anew. With --docs the table goes to docs/generated/zoo.md. After
+     an interrupt (control-C) the tables hold what is done.
 A model is traced and compiled with the default options and an empty cache, and compared with eager
 PyTorch by bench/zoo/compare.py. Calls of both alternate, and their medians are compared.
 """
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -44,7 +46,7 @@ def main():
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))  # of the fork server
     FORKS.set_forkserver_preload(["__main__", *PRELOADED])
     rows = run(args)
-    report = {"machine": models.describe_machine(), "models": rows}
+    report = {"machine": models.describe_machine(), "of": len(zoo.MODELS), "models": rows}
     (args.folder / "zoo.json").write_text(json.dumps(report, indent=1))
     text = to_markdown(report)
     (args.folder / "zoo.md").write_text(text)
@@ -75,7 +77,7 @@ def run(args):
     done = read_done(args.folder / "rows.jsonl", args.rounds)
     wanted = args.models or names
     console = rich.console.Console(stderr=True)
-    with (args.folder / "rows.jsonl").open("a") as log:
+    with contextlib.suppress(KeyboardInterrupt), (args.folder / "rows.jsonl").open("a") as log:
         for i, name in enumerate(wanted):
             if not args.models and done.get(name, {}).get("status") == "right":
                 continue
@@ -84,7 +86,7 @@ def run(args):
             log.write(json.dumps(done[name]) + "\n")
             log.flush()
             print(describe_row(done[name]), flush=True)
-    return [done[name] for name in wanted]
+    return [done[name] for name in wanted if name in done]
 
 
 def run_one(name, args):

@@ -20,7 +20,7 @@ def to_markdown(report):
         "Written by `make zoo`. Models of five libraries, random weights, float32, on "
         f"{report['machine']}.",
         "",
-        f"{len(rows)} models: {counts['right']} right, {counts['wrong']} wrong, "
+        f"{len(rows)} of {report['of']} models: {counts['right']} right, {counts['wrong']} wrong, "
         f"{counts['crash']} crashed, {len(rows) - sum(counts.values())} whose outputs say nothing. "
         f"{whole} ({whole / max(1, len(told)):.0%}) run in one engine per graph; of the median "
         f"model's nodes, {median:.1%} run in engines. Slower than eager (ratio below 0.95): "
@@ -72,7 +72,8 @@ def _row(row):
 
 def _reasons(row):
     reasons = [f"{op.removesuffix('.default')} ({reason})" for op, reason, _ in row["fallbacks"]]
-    reasons += row["warnings"]
+    breaks = sum(n for _, n in row["graph_breaks"])
+    reasons = [f"{breaks} graph breaks"] * bool(breaks) + reasons + row["warnings"]
     more = [f"{len(reasons) - MOST_REASONS} more"] if len(reasons) > MOST_REASONS else []
     text = "; ".join(dict.fromkeys(reasons[:MOST_REASONS] + more))
     return text.replace("|", "\\|").replace("\n", " ")

@@ -32,7 +32,7 @@ def load(name):
     model = MODELS[name]
     torch.manual_seed(0)
     inputs = model.make_inputs()
-    return draw(model.make(), inputs), inputs
+    return draw(model.make(), inputs, model.gain), inputs
 
 
 def other_inputs(name):

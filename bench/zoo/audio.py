@@ -7,11 +7,11 @@ import torch
 from .model import Model, floats, joined
 
 
-def _torchaudio(name, make_inputs, **options):
+def _torchaudio(name, make_inputs, gain=None, **options):
     def make():
         return getattr(import_torchaudio().models, name)(**options)
 
-    return Model("torchaudio", make, make_inputs)
+    return Model("torchaudio", make, make_inputs, gain=gain)
 
 
 def import_torchaudio():
@@ -67,7 +67,9 @@ TORCHAUDIO = {
         right_context_length=4,
     ),
     "conv_tasnet_base": _torchaudio("conv_tasnet_base", floats(input=(1, 1, 8000))),
-    "deepspeech": _torchaudio("DeepSpeech", floats(x=(1, 1, 100, 80)), n_feature=80, n_hidden=512),
+    "deepspeech": _torchaudio(
+        "DeepSpeech", floats(x=(1, 1, 100, 80)), gain=1.4, n_feature=80, n_hidden=512
+    ),
     "tacotron2": _torchaudio(
         "Tacotron2",
         lambda: {
@@ -78,11 +80,11 @@ TORCHAUDIO = {
         },
     ),
     "wav2letter": _torchaudio(
-        "Wav2Letter", floats(x=(1, 80, 200)), input_type="mfcc", num_features=80
+        "Wav2Letter", floats(x=(1, 80, 200)), gain=1.4, input_type="mfcc", num_features=80
     ),
     "wavernn": _torchaudio(
         "WaveRNN",
-        floats(waveform=(1, 1, 600), specgram=(1, 1, 128, 10)),
+        floats(waveform=(1, 1, 450), specgram=(1, 1, 128, 10)),
         upsample_scales=[5, 5, 3],
         n_classes=256,
         hop_length=75,
@@ -92,5 +94,5 @@ TORCHAUDIO = {
     "hdemucs_low": _torchaudio(
         "hdemucs_low", floats(input=(1, 2, 16384)), sources=["drums", "bass", "other", "vocals"]
     ),
-    "squim_objective_base": _torchaudio("squim_objective_base", floats(x=(1, 8000))),
+    "squim_objective_base": _torchaudio("squim_objective_base", floats(x=(1, 8000)), gain=1.4),
 }

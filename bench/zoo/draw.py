@@ -10,9 +10,16 @@ import torch
 _BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
 
 
-def draw(module, inputs):
-    """Draws what is constant in `module`; `inputs`: keyword arguments of a call."""
+_LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)
+
+
+def draw(module, inputs, gain=None):
+    """Draws what is constant in `module`; `inputs`: keyword arguments of a call. `gain`: the
+    weights of layers are scaled to it, as standard deviations times the root of the fan-in."""
     with torch.no_grad():
+        for layer in module.modules() if gain else ():
+            if isinstance(layer, _LAYERS) and layer.weight.std() > 0:
+                layer.weight.mul_(gain / (layer.weight.std() * layer.weight[0].numel() ** 0.5))
         for parameter in module.parameters():
             if parameter.is_floating_point() and _is_constant(parameter):
                 _draw(parameter)

@@ -12,6 +12,8 @@ class Model:
     make: Callable[[], torch.nn.Module]
     make_inputs: Callable[[], dict]  # keyword arguments of forward, a batch in the first dims
     part: str = ""  # the submodule that is compiled, where Python around it goes on in torch
+    # What layers multiply the scale of their input by, where the library's choice lets it vanish.
+    gain: float | None = None
 
 
 def image(size=224, batch=1, name="x"):

@@ -14,9 +14,9 @@ def _make(architecture, config, **sizes):
     return make
 
 
-def _model(name, inputs, head="Model", config="Config", **sizes):
+def _model(name, inputs, head="Model", config="Config", gain=None, **sizes):
     """transformers' NameConfig(**sizes) and NameModel."""
-    return Model("transformers", _make(name + head, name + config, **sizes), inputs)
+    return Model("transformers", _make(name + head, name + config, **sizes), inputs, gain=gain)
 
 
 def _decoder(name, **sizes):
@@ -213,6 +213,7 @@ VISION = {
         "Detr",
         image(name="pixel_values"),
         "ForObjectDetection",
+        gain=1.4,
         use_timm_backbone=True,
         backbone="resnet50",
         use_pretrained_backbone=False,
@@ -223,6 +224,7 @@ VISION = {
         "DPT",
         image(name="pixel_values"),
         "ForDepthEstimation",
+        gain=1.4,
         image_size=224,
         num_hidden_layers=4,
         backbone_out_indices=[0, 1, 2, 3],

@@ -1,11 +1,11 @@
-"""torchvision's and timm's models: classification, segmentation, detection, video, flow."""
+"""torchvision's and timm's models: classification, segmentation, detection, video."""
 
 import torch
 
 from .model import Model, floats, image
 
 
-def _torchvision(name, make_inputs=None, family="", **options):
+def _torchvision(name, make_inputs=None, family="", gain=None, **options):
     def make():
         import torchvision
 
@@ -13,7 +13,7 @@ def _torchvision(name, make_inputs=None, family="", **options):
         made = getattr(getattr(models, family) if family else models, name)
         return made(weights=None, **options)
 
-    return Model("torchvision", make, make_inputs or image())
+    return Model("torchvision", make, make_inputs or image(), gain=gain)
 
 
 def _segmentation(name, size, input_name="x"):
@@ -71,17 +71,14 @@ TORCHVISION = {
     "maskrcnn_resnet50_fpn": _detection(
         "maskrcnn_resnet50_fpn", 192, box_score_thresh=0.015, box_detections_per_img=20
     ),
-    "retinanet_resnet50_fpn": _detection("retinanet_resnet50_fpn", 192, score_thresh=0.01),
+    "retinanet_resnet50_fpn": _detection(
+        "retinanet_resnet50_fpn", 192, gain=1.0, score_thresh=0.01
+    ),
     "fcos_resnet50_fpn": _detection("fcos_resnet50_fpn", 192, score_thresh=0.01),
     "ssdlite320_mobilenet_v3_large": _detection("ssdlite320_mobilenet_v3_large", 320),
     "r3d_18": _clip("r3d_18", 8, 64),
     "s3d": _clip("s3d", 16, 224),
     "mvit_v2_s": _clip("mvit_v2_s", 16, 224),
-    "raft_small": _torchvision(
-        "raft_small",
-        floats(image1=(1, 3, 128, 160), image2=(1, 3, 128, 160)),
-        family="optical_flow",
-    ),
 }
 
 TIMM = {

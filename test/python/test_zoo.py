@@ -43,6 +43,6 @@ def test_outputs_that_say_nothing_are_found():
 
 def test_a_crash_is_a_row():
     row = {"model": "m", "status": "crash", "reason": "the process ended with code -9: killed"}
-    text = run_zoo_table.to_markdown({"machine": "here", "models": [row]})
+    text = run_zoo_table.to_markdown({"machine": "here", "of": 1, "models": [row]})
     assert "1 crashed" in text
     assert "ended with code -9" in text
