@@ -70,15 +70,6 @@ TORCHAUDIO = {
     "deepspeech": _torchaudio(
         "DeepSpeech", floats(x=(1, 1, 100, 80)), gain=1.4, n_feature=80, n_hidden=512
     ),
-    "tacotron2": _torchaudio(
-        "Tacotron2",
-        lambda: {
-            "tokens": torch.randint(1, 148, (1, 20)),
-            "token_lengths": torch.tensor([20]),
-            "mel_specgram": torch.randn(1, 80, 12),
-            "mel_specgram_lengths": torch.tensor([12]),
-        },
-    ),
     "wav2letter": _torchaudio(
         "Wav2Letter", floats(x=(1, 80, 200)), gain=1.4, input_type="mfcc", num_features=80
     ),
