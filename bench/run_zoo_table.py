@@ -14,6 +14,8 @@ def to_markdown(report):
     shares = [coverage(row) for row in told]
     median = statistics.median(shares) if shares else 0
     slow = [row["model"] for row in told if row.get("ratio", 1) < 0.95]
+    timed = any("ratio" in row for row in told)
+    slower = f"Slower than eager (ratio below 0.95): {', '.join(slow) or 'none'}."
     lines = [
         "# The zoo",
         "",
@@ -23,8 +25,7 @@ def to_markdown(report):
         f"{len(rows)} of {report['of']} models: {counts['right']} right, {counts['wrong']} wrong, "
         f"{counts['crash']} crashed, {len(rows) - sum(counts.values())} whose outputs say nothing. "
         f"{whole} ({whole / max(1, len(told)):.0%}) run in one engine per graph; of the median "
-        f"model's nodes, {median:.1%} run in engines. Slower than eager (ratio below 0.95): "
-        f"{', '.join(slow) or 'none'}.",
+        f"model's nodes, {median:.1%} run in engines. {slower if timed else 'Not timed.'}",
         "",
         "graphs: that dynamo captured; one of fewer than 5 operators is left to PyTorch. engines: "
         "in all of them. nodes: the share that engines run. "
