@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "ops/indexing.h"
 #include "ops/rows.h"
 #include "ops/rules.h"
 #include "ops/tensor.h"
@@ -12,10 +13,12 @@
 namespace stator {
 namespace {
 
-int64_t CheckedIndex(const TensorRef& index, int64_t offset, int64_t size, bool from_end = false) {
-  int64_t value = ReadIndex(index, offset);
+// An index into dim `dim` of x; in torch's words where it is none.
+int64_t CheckedIndex(const TensorRef& index, int64_t offset, const TensorRef& x, int64_t dim,
+                     bool from_end = false) {
+  int64_t value = ReadIndex(index, offset), size = x.dims[dim];
   if (value < (from_end ? -size : 0) || value >= size) {
-    Reject("index {} is out of range for a dim of size {}", value, size);
+    Reject("index {} is out of bounds for dimension {} with size {}", value, dim, size);
   }
   return value < 0 ? value + size : value;
 }
@@ -37,8 +40,7 @@ void ReferenceEmbedding(const Attrs&, std::span<const TensorRef> inputs,
     using T = decltype(element);
     std::span<const int64_t> y_strides = std::span(y.strides).first(indices.dims.size());
     ForEachOffset<2>(indices.dims, {indices.strides, y_strides}, [&](const auto& at) {
-      const T* row =
-          Data<T>(weight) + CheckedIndex(indices, at[0], weight.dims[0]) * weight.strides[0];
+      const T* row = Data<T>(weight) + CheckedIndex(indices, at[0], weight, 0) * weight.strides[0];
       for (int64_t i = 0; i < weight.dims[1]; ++i) {
         Data<T>(y)[at[1] + i * y.strides.back()] = row[i * weight.strides[1]];
       }
@@ -79,7 +81,7 @@ void ReferenceGather(const Attrs& attrs, std::span<const TensorRef> inputs,
   DispatchSize(x.dtype, [&](auto element) {
     using T = decltype(element);
     ForEachOffset<3>(index.dims, {index.strides, x_strides, y.strides}, [&](const auto& at) {
-      int64_t position = CheckedIndex(index, at[0], x.dims[dim]);
+      int64_t position = CheckedIndex(index, at[0], x, dim);
       Data<T>(y)[at[2]] = Data<T>(x)[at[1] + position * x.strides[dim]];
     });
   });
@@ -100,7 +102,7 @@ void ReferenceIndexSelect(const Attrs& attrs, std::span<const TensorRef> inputs,
   TensorRef index = inputs[1];  // seen as broadcast over all dims but `dim`
   int64_t dim = attrs.GetInt("dim"), stride = index.strides[0];
   for (int64_t i = 0; i < index.dims[0]; ++i) {  // as torch, even where there is nothing to read
-    CheckedIndex(index, i * stride, inputs[0].dims[dim]);
+    CheckedIndex(index, i * stride, inputs[0], dim);
   }
   index.dims = outputs[0].dims;
   index.strides.assign(index.dims.size(), 0);
@@ -111,17 +113,6 @@ void ReferenceIndexSelect(const Attrs& attrs, std::span<const TensorRef> inputs,
 
 // ---- scatter: y = x, then y[i, index[i, j, k], k] = src[i, j, k] for dim 1, or the sum, product,
 // mean or extremum of both
-enum class Reduce { kNone, kSum, kProd, kMean, kMax, kMin };
-
-std::optional<Reduce> FindReduce(const Attrs& attrs) {
-  constexpr std::string_view kNames[] = {"none", "sum", "prod", "mean", "amax", "amin"};
-  const Attr* name = attrs.Find("reduce");
-  if (name == nullptr) return Reduce::kNone;
-  auto it = std::find(std::begin(kNames), std::end(kNames), std::get<std::string>(*name));
-  if (it == std::end(kNames)) return std::nullopt;
-  return static_cast<Reduce>(it - std::begin(kNames));
-}
-
 std::vector<TensorType> InferScatter(const InferContext& context) {
   const TensorType &x = context.input(0), &index = context.input(1), &src = context.input(2);
   RequireIndex(index, "index");
@@ -204,7 +195,7 @@ void ReferenceScatter(const Attrs& attrs, std::span<const TensorRef> inputs,
                    Data<T>(src), [&](auto&& visit) {
                      ForEachOffset<4>(index.dims, {index.strides, y_strides, dense, src.strides},
                                       [&](const auto& at) {
-                                        int64_t position = CheckedIndex(index, at[0], x.dims[dim]);
+                                        int64_t position = CheckedIndex(index, at[0], x, dim);
                                         visit(at[1] + position * y.strides[dim],
                                               at[2] + position * dense_step, at[3]);
                                       });
@@ -212,27 +203,7 @@ void ReferenceScatter(const Attrs& attrs, std::span<const TensorRef> inputs,
   });
 }
 
-// ---- index: advanced indexing, one optional index per leading dim of x
-//
-// The indices broadcast together. Their dims take the place of the indexed dims when those are
-// neighbours, and go in front when a dim in between is not indexed (NumPy, "Advanced indexing").
-struct IndexPlan {
-  std::vector<int64_t> indexed;  // dims of x with an index
-  std::vector<int64_t> kept;     // the others
-  size_t num_before = 0;         // how many kept dims stand before the indices' dims
-};
-
-template <typename IsPresent>
-IndexPlan PlanIndex(int rank, IsPresent&& is_present) {
-  IndexPlan plan;
-  for (int i = 0; i < rank; ++i) (is_present(i) ? plan.indexed : plan.kept).push_back(i);
-  if (plan.indexed.empty()) return plan;
-  bool neighbours =
-      plan.indexed.back() - plan.indexed.front() + 1 == static_cast<int64_t>(plan.indexed.size());
-  plan.num_before = neighbours ? plan.indexed.front() : 0;
-  return plan;
-}
-
+// ---- index: advanced indexing (ops/indexing.h)
 std::vector<TensorType> InferIndex(const InferContext& context) {
   const TensorType& x = context.input(0);
   int num_indices = static_cast<int>(context.inputs.size()) - 1;
@@ -277,7 +248,7 @@ IndexWalk WalkIndex(const TensorRef& x, std::span<const TensorRef> indices,
     Sizes strides = BroadcastStrides(index, index_dims);
     size_t position = 0;
     ForEachOffset<1>(index_dims, {strides}, [&](const auto& at) {
-      int64_t element = CheckedIndex(index, at[0], x.dims[dim], true);
+      int64_t element = CheckedIndex(index, at[0], x, dim, true);
       walk.tuples[position++][0] += element * x.strides[dim];
     });
   }
@@ -421,21 +392,6 @@ std::vector<TensorType> InferPad(const InferContext& context) {
     if (dims[i].is_static() && dims[i].value() < 0) Reject("padded size {}", dims[i].ToString());
   }
   return OneOutput(x.dtype, std::move(dims));
-}
-
-// For each position along a padded dim, the position in x, or -1 for the constant.
-Sizes PadSources(int64_t size, int64_t begin, int64_t padded, const std::string& mode) {
-  Sizes sources(padded);
-  for (int64_t i = 0; i < padded; ++i) {
-    int64_t source = i - begin;
-    if (mode == "replicate") source = std::clamp<int64_t>(source, 0, size - 1);
-    if (mode == "reflect" && source < 0) source = -source;
-    if (mode == "reflect" && source >= size) source = 2 * (size - 1) - source;
-    bool inside = source >= 0 && source < size;
-    if (!inside && mode != "constant") Reject("pad exceeds a dim of {}", size);
-    sources[i] = inside ? source : -1;
-  }
-  return sources;
 }
 
 void ReferencePad(const Attrs& attrs, std::span<const TensorRef> inputs,
@@ -675,6 +631,29 @@ const OpDef kRows[] = {
 };
 
 }  // namespace
+
+std::optional<Reduce> FindReduce(const Attrs& attrs) {
+  constexpr std::string_view kNames[] = {"none", "sum", "prod", "mean", "amax", "amin"};
+  const Attr* name = attrs.Find("reduce");
+  if (name == nullptr) return Reduce::kNone;
+  auto it = std::find(std::begin(kNames), std::end(kNames), std::get<std::string>(*name));
+  if (it == std::end(kNames)) return std::nullopt;
+  return static_cast<Reduce>(it - std::begin(kNames));
+}
+
+Sizes PadSources(int64_t size, int64_t begin, int64_t padded, const std::string& mode) {
+  Sizes sources(padded);
+  for (int64_t i = 0; i < padded; ++i) {
+    int64_t source = i - begin;
+    if (mode == "replicate") source = std::clamp<int64_t>(source, 0, size - 1);
+    if (mode == "reflect" && source < 0) source = -source;
+    if (mode == "reflect" && source >= size) source = 2 * (size - 1) - source;
+    bool inside = source >= 0 && source < size;
+    if (!inside && mode != "constant") Reject("pad exceeds a dim of {}", size);
+    sources[i] = inside ? source : -1;
+  }
+  return sources;
+}
 
 std::span<const OpDef> IndexRows() { return kRows; }
 

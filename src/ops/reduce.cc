@@ -1,4 +1,4 @@
-// Reductions over the dims of `axes`, and running sums and products along one dim.
+// Reductions over the dims of `axes`.
 //
 // Floats are accumulated in double, integers wrap.
 #include <algorithm>
@@ -56,12 +56,6 @@ std::vector<TensorType> InferPosition(const InferContext& context) {
   RequireElements(context);
   if (context.attrs.GetDims("axes").size() != 1) Reject("axes needs one dim");
   return OneOutput(DType::kInt64, ReducedDims(context));
-}
-
-std::vector<TensorType> InferScan(const InferContext& context) {
-  RequireNumber(context.input(0), "x");
-  GetAxis(context.attrs, "dim", context.input(0).rank());
-  return OneOutput(context.input(0).dtype, context.input(0).dims);
 }
 
 // ---- references
@@ -211,28 +205,6 @@ void ReferenceVar(const Attrs& attrs, std::span<const TensorRef> inputs,
   });
 }
 
-template <bool product>
-void ReferenceScan(const Attrs& attrs, std::span<const TensorRef> inputs,
-                   std::span<TensorRef> outputs) {
-  const TensorRef &x = inputs[0], &y = outputs[0];
-  const int64_t axes[] = {attrs.GetInt("dim")};
-  Sizes outer = Drop(x.dims, axes), x_strides = Drop(x.strides, axes),
-        y_strides = Drop(y.strides, axes);
-  int64_t count = x.dims[axes[0]], x_step = x.strides[axes[0]], y_step = y.strides[axes[0]];
-  DispatchDType(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    using Sum = Accumulator<T>;
-    ForEachOffset<2>(outer, {x_strides, y_strides}, [&](const auto& base) {
-      Sum sum = product ? Sum(1) : Sum(0);
-      for (int64_t i = 0; i < count; ++i) {
-        Sum value = ToAccumulator(Data<T>(x)[base[0] + i * x_step]);
-        sum = product ? Sum(sum * value) : Sum(sum + value);
-        Data<T>(y)[base[1] + i * y_step] = scalar::CastTo<T>(sum);
-      }
-    });
-  });
-}
-
 // ---- rows
 constexpr AttrDef kAxesAttrs[] = {
     {"axes", AttrDef::kInts, true, "the dims to reduce, from 0; none leaves x as it is"},
@@ -247,7 +219,6 @@ constexpr AttrDef kVarAttrs[] = {
     {"correction", AttrDef::kFloat, true, "subtracted from the count: 1 is Bessel's"},
     {"keepdim", AttrDef::kBool, true, "whether reduced dims stay, with size 1"},
 };
-constexpr AttrDef kScanAttrs[] = {{"dim", AttrDef::kInt, true, "the dim to run along"}};
 
 constexpr OpSample kAxesSamples[] = {
     {"_[4, 5]", "{axes = [1], keepdim = false}"},
@@ -286,12 +257,6 @@ constexpr OpSample kVarSamples[] = {
     {"_[0, 3]", "{axes = [1], correction = 1.0, keepdim = false}"},
     {"_[1, 1]", "{axes = [1], correction = 0.0, keepdim = false}"},
 };
-constexpr OpSample kScanSamples[] = {
-    {"_[4, 5]", "{dim = 1}"}, {"_[4, 5]", "{dim = 0}"}, {"_[2, 3, 7]", "{dim = 1}"},
-    {"_[1, 1]", "{dim = 0}"}, {"_[0, 3]", "{dim = 1}"}, {"_[3, 0]", "{dim = 1}"},
-    {"_[67]", "{dim = 0}"},
-};
-
 OpDef MakeReduction(int id, std::string_view name, TypeRule infer, ReferenceFn reference,
                     std::span<const OpSample> samples, std::string_view torch,
                     std::string_view doc) {
@@ -312,14 +277,6 @@ OpDef MakeSearch(int id, std::string_view name, ReferenceFn reference, std::stri
                  std::string_view doc) {
   OpDef op = MakeReduction(id, name, InferPosition, reference, kAxisSamples, torch, doc);
   op.attrs = kAxisAttrs;
-  return op;
-}
-
-OpDef MakeScan(int id, std::string_view name, ReferenceFn reference, std::string_view torch,
-               std::string_view doc) {
-  OpDef op = MakeReduction(id, name, InferScan, reference, kScanSamples, torch, doc);
-  op.attrs = kScanAttrs;
-  op.traits = 0;
   return op;
 }
 
@@ -359,10 +316,6 @@ const OpDef kRows[] = {
                "torch.argmin(x[0], a['axes'][0], a['keepdim'])",
                "index of the first smallest, or of the first NaN"),
     MakeVar(),
-    MakeScan(410, "cumsum", ReferenceScan<false>, "torch.cumsum(x[0], a['dim'], dtype=x[0].dtype)",
-             "sums of the elements up to each"),
-    MakeScan(411, "cumprod", ReferenceScan<true>, "torch.cumprod(x[0], a['dim'], dtype=x[0].dtype)",
-             "products of the elements up to each"),
 };
 
 }  // namespace

@@ -14,9 +14,9 @@ struct Table {
   std::map<std::string_view, const OpDef*> by_aten;
 
   Table() {
-    for (auto rows :
-         {SpecialRows, ViewRows, PointwiseRows, ReduceRows, LinalgRows, NormRows, AttentionRows,
-          PoolRows, ResampleRows, GridSampleRows, IndexRows, OrderRows, CreateRows}) {
+    for (auto rows : {SpecialRows, ViewRows, PointwiseRows, ReduceRows, ScanRows, LinalgRows,
+                      NormRows, AttentionRows, PoolRows, ResampleRows, GridSampleRows, IndexRows,
+                      EmbeddingBagRows, OrderRows, CreateRows}) {
       for (const OpDef& op : rows()) Add(op);
     }
     std::sort(ops.begin(), ops.end(), [](auto* a, auto* b) { return a->id < b->id; });

@@ -186,5 +186,5 @@ def test_index_out_of_range_raises(engine, op, x, index):
     dims = parse_type(x)[1]
     out = "f32[1, 5]" if len(dims) == 2 else "f32[1]"
     ir = f"graph @g(%x: {x}, %i: i64[1]) {{\n  %0 = {op} : {out}\n  return %0\n}}"
-    with pytest.raises(Exception, match="out of range"):
+    with pytest.raises(Exception, match="out of bounds"):
         ENGINES[engine](ir, [torch.zeros(dims), torch.tensor([index])])

@@ -61,8 +61,8 @@ TEST(Gather, NamesAnIndexOutOfRange) {
       FAIL() << "no error";
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kInvalidArgument);
-      EXPECT_EQ(error.message(), "index " + std::to_string(wrong) +
-                                     " at position 4 is out of range, expected [0, 7)");
+      EXPECT_EQ(error.message(),
+                "index " + std::to_string(wrong) + " is out of bounds for dimension 0 with size 7");
       EXPECT_EQ(error.node(), step.origin);
     }
   }

@@ -7,6 +7,7 @@
 #include "cpu/build/measure.h"
 #include "cpu/run/conv.h"
 #include "cpu/run/gemm.h"
+#include "cpu/run/node_step.h"
 #include "cpu/run/onednn.h"
 #include "cpu/run/parallel.h"
 #include "cpu/run/post_ops.h"
@@ -94,6 +95,13 @@ const CpuTactics& GetCpuTactics() {
 bool CanRunOnCpu(std::string_view kind, const Graph& body) {
   if (kind != "gemm" && kind != "conv") return true;
   return FindFusedBody(body).has_value();
+}
+
+bool IsReferenceOnCpu(const Node& node) {
+  const OpDef& op = *node.op;
+  if (op.Is(kView) || op.Is(kPointwise) || op.Is(kRowwise)) return false;
+  if (HasNodeKernel(op.name)) return false;
+  return !op.Is(kReduction) && StructuredKind(op) == "reference";
 }
 
 std::string FindReasonOnCpu(const Graph&, const Node& node) {

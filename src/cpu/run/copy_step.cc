@@ -33,6 +33,7 @@ class CopyStep final : public PreparedStep {
   bool fits() const { return grid_.fits(); }
 
   void Run(const StepArgs& args) const override {
+    if (args.inputs[0] == args.outputs[0]) return;  // in place: nothing moves
     auto run = [&](int64_t begin, int64_t end) { CopyTiles(args, begin, end); };
     if (is_parallel_) {
       ParallelFor(grid_.num_tiles(), run);

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "base/error.h"
+#include "cpu/run/node_step.h"
 #include "cpu/run/onednn.h"
 #include "cpu/run/parallel.h"
 #include "cpu/run/step.h"
@@ -101,7 +102,7 @@ class CpuProgram final : public Program {
 // ---- loading
 std::unique_ptr<PreparedStep> Prepare(const StepSite& site) {
   switch (site.step->kind) {
-    case StepKind::kReference: return PrepareReference(site);
+    case StepKind::kReference: return PrepareNode(site);
     case StepKind::kPointwise: return PreparePointwise(site);
     case StepKind::kRowwise: return PrepareRowwise(site);
     case StepKind::kReduce: return PrepareReduce(site);

@@ -15,6 +15,7 @@ struct GatherShape {
   int64_t num_indices = 1, index_stride = 1;
   int64_t num_rows = 1, x_row_stride = 0, y_row_stride = 0;  // of the dim that is indexed
   int64_t inner_bytes = 0;
+  size_t dim = 0;  // that is indexed, for errors
 };
 
 class GatherStep final : public PreparedStep {
@@ -46,8 +47,8 @@ class GatherStep final : public PreparedStep {
       int64_t index = IndexAt(indices, i);
       if (index >= 0 && index < shape_.num_rows) continue;
       throw Error(ErrorKind::kInvalidArgument,
-                  fmt::format("index {} at position {} is out of range, expected [0, {})", index, i,
-                              shape_.num_rows),
+                  fmt::format("index {} is out of bounds for dimension {} with size {}", index,
+                              shape_.dim, shape_.num_rows),
                   origin_);
     }
   }
@@ -111,7 +112,8 @@ std::optional<GatherShape> FindShape(const TensorRef& x, const TensorRef& index,
                      .num_rows = x.dims[dim],
                      .x_row_stride = x.strides[dim],
                      .y_row_stride = *y_row,
-                     .inner_bytes = num_inner * static_cast<int64_t>(DTypeSize(x.dtype))};
+                     .inner_bytes = num_inner * static_cast<int64_t>(DTypeSize(x.dtype)),
+                     .dim = dim};
 }
 
 }  // namespace

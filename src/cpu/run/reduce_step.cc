@@ -6,7 +6,9 @@
 // tiles along reduced dims. Few groups are split into parts, so that all threads have work.
 #include <algorithm>
 
+#include "cpu/run/node_step.h"
 #include "cpu/run/parallel.h"
+#include "cpu/run/split_step.h"
 #include "cpu/run/tape_step.h"
 #include "cpu/simd/accumulate.h"
 #include "ir/op_def.h"
@@ -332,9 +334,23 @@ std::unique_ptr<PreparedStep> PrepareOnTape(const StepSite& site) {
 
 }  // namespace
 
+namespace {
+
+// What has no partial results (argmax, var) alone, behind the pointwise nodes before it.
+std::unique_ptr<PreparedStep> PrepareSplit(const StepSite& site) {
+  std::vector<NodeId> nodes = site.body.nodes();
+  if (nodes.empty() || !HasNodeKernel(site.body.node(nodes.back()).op->name)) {
+    return PrepareReference(site);
+  }
+  if (nodes.size() == 1) return PrepareNode(site);
+  return MakeSplit(site, nodes.size() - 1, PreparePointwise, PrepareNode);
+}
+
+}  // namespace
+
 std::unique_ptr<PreparedStep> PrepareReduce(const StepSite& site) {
   std::unique_ptr<PreparedStep> step = PrepareOnTape(site);
-  return step != nullptr ? std::move(step) : PrepareReference(site);
+  return step != nullptr ? std::move(step) : PrepareSplit(site);
 }
 
 }  // namespace stator

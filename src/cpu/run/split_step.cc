@@ -88,30 +88,31 @@ BodyPart MakePart(const Graph& body, size_t first, size_t last) {
   return part;
 }
 
-std::unique_ptr<PreparedStep> FindSplit(
-    const StepSite& site,
-    const std::function<std::unique_ptr<PreparedStep>(const StepSite&)>& find) {
-  size_t num_nodes = site.body.nodes().size();
-  if (num_nodes < 2) return nullptr;
-  BodyPart first = MakePart(site.body, 0, 1), rest = MakePart(site.body, 1, num_nodes);
-  TensorRef between = site.outputs[0];  // the chain is pointwise: the same dims throughout
-  between.dtype = first.body.type(first.body.outputs()[0]).dtype;
+std::unique_ptr<PreparedStep> MakeSplit(const StepSite& site, size_t at, const PrepareFn& first,
+                                        const PrepareFn& rest) {
+  BodyPart first_part = MakePart(site.body, 0, at);
+  BodyPart rest_part = MakePart(site.body, at, site.body.nodes().size());
+  const TensorType& type = first_part.body.type(first_part.body.outputs()[0]);
+  TensorRef between{.dtype = type.dtype, .dims = EvalDims(type.dims, {})};
   between.strides = DenseStrides(between.dims);
-  StepSite first_site{.step = site.step,
-                      .body = first.body,
-                      .inputs = PickInputs<TensorRef>(first, site.inputs, between),
-                      .outputs = {between},
-                      .copies = site.copies};
-  std::unique_ptr<PreparedStep> first_step = find(first_site);
+  auto make_site = [&](const BodyPart& part, const TensorRef& output) {
+    return StepSite{.step = site.step,
+                    .body = part.body,
+                    .inputs = PickInputs<TensorRef>(part, site.inputs, between),
+                    .outputs = {output},
+                    .copies = site.copies};
+  };
+  std::unique_ptr<PreparedStep> first_step = first(make_site(first_part, between));
   if (!first_step) return nullptr;
-  StepSite rest_site{.step = site.step,
-                     .body = rest.body,
-                     .inputs = PickInputs<TensorRef>(rest, site.inputs, between),
-                     .outputs = site.outputs,
-                     .copies = site.copies};
-  return std::make_unique<SplitStep>(std::move(first_step), PreparePointwise(rest_site),
-                                     std::move(first), std::move(rest), site.inputs.size(),
-                                     between);
+  std::unique_ptr<PreparedStep> rest_step = rest(make_site(rest_part, site.outputs[0]));
+  return std::make_unique<SplitStep>(std::move(first_step), std::move(rest_step),
+                                     std::move(first_part), std::move(rest_part),
+                                     site.inputs.size(), between);
+}
+
+std::unique_ptr<PreparedStep> FindSplit(const StepSite& site, const PrepareFn& find) {
+  if (site.body.nodes().size() < 2) return nullptr;
+  return MakeSplit(site, 1, find, PreparePointwise);
 }
 
 }  // namespace stator

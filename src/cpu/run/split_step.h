@@ -31,9 +31,13 @@ std::vector<T> PickInputs(const BodyPart& part, std::span<const T> values, const
   return picked;
 }
 
+// Nodes [0, at) as one step, by `first`, and the others as another, by `rest`, which read of the
+// former the last one alone.
+using PrepareFn = std::function<std::unique_ptr<PreparedStep>(const StepSite&)>;
+std::unique_ptr<PreparedStep> MakeSplit(const StepSite& site, size_t at, const PrepareFn& first,
+                                        const PrepareFn& rest);
+
 // `find` prepares the first node alone, or gives null, and so does this for a body of one node.
-std::unique_ptr<PreparedStep> FindSplit(
-    const StepSite& site,
-    const std::function<std::unique_ptr<PreparedStep>(const StepSite&)>& find);
+std::unique_ptr<PreparedStep> FindSplit(const StepSite& site, const PrepareFn& find);
 
 }  // namespace stator

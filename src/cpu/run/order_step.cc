@@ -1,0 +1,256 @@
+// PrepareOrder: sort and topk along one dim.
+//
+// An element becomes an unsigned integer, its key: keys compare as the elements stand in the
+// result, the greatest first or last, NaN as the largest and -0 as 0. Sorting is by radix, which
+// keeps equal elements in order. topk must choose among equal elements as torch does
+// (ATen/native/TopKImpl.h): by the standard library's selection algorithms on keys and positions,
+// which see the same outcome of each comparison.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "cpu/run/node_step.h"
+#include "cpu/run/offset_walk.h"
+#include "cpu/run/parallel.h"
+
+namespace stator {
+namespace {
+
+constexpr int64_t kMinElements = 4 * 1024;      // worth a parallel region
+constexpr int64_t kMaxLine = int64_t{1} << 31;  // positions are 32 bits
+
+template <typename T>
+using KeyOf =
+    std::conditional_t<sizeof(T) == 1, uint8_t,
+                       std::conditional_t<sizeof(T) == 2, uint16_t,
+                                          std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>>;
+
+template <typename T>
+KeyOf<T> MakeKey(T value) {
+  using Key = KeyOf<T>;
+  Key bits;
+  std::memcpy(&bits, &value, sizeof(T));
+  constexpr Key kSign = static_cast<Key>(Key{1} << (8 * sizeof(T) - 1));
+  if constexpr (scalar::kIsFloatElement<T>) {
+    constexpr Key kInfinity = static_cast<Key>(std::is_same_v<T, Float16>    ? 0x7c00u
+                                               : std::is_same_v<T, BFloat16> ? 0x7f80u
+                                               : std::is_same_v<T, float>    ? 0x7f800000u
+                                                                             : 0x7ff0000000000000u);
+    Key magnitude = static_cast<Key>(bits & static_cast<Key>(~kSign));
+    Key negative = static_cast<Key>(-(bits >> (8 * sizeof(T) - 1)));      // all ones or none
+    Key key = static_cast<Key>((magnitude ^ negative) + (negative & 1));  // -0 as 0
+    key = static_cast<Key>(key ^ kSign);
+    return magnitude > kInfinity ? static_cast<Key>(~Key{0}) : key;
+  } else if constexpr (std::is_signed_v<T>) {
+    return static_cast<Key>(bits ^ kSign);
+  } else {
+    return bits;
+  }
+}
+
+// A key and the position of its element: one integer, or a pair where they do not fit.
+template <typename Key>
+struct Item {
+  using Packed = std::conditional_t<sizeof(Key) == 8, Item, uint64_t>;
+  Key key;
+  uint32_t position;
+
+  static Packed Make(Key key, int64_t position) {
+    if constexpr (sizeof(Key) == 8) {
+      return {key, static_cast<uint32_t>(position)};
+    } else {
+      return static_cast<uint64_t>(key) << 32 | static_cast<uint32_t>(position);
+    }
+  }
+};
+
+template <typename T>
+using ItemOf = typename Item<KeyOf<T>>::Packed;
+
+inline uint32_t KeyIn(uint64_t item) { return static_cast<uint32_t>(item >> 32); }
+inline uint64_t KeyIn(const Item<uint64_t>& item) { return item.key; }
+inline uint32_t PositionIn(uint64_t item) { return static_cast<uint32_t>(item); }
+inline uint32_t PositionIn(const Item<uint64_t>& item) { return item.position; }
+
+// ---- sort: to smaller keys first, equal ones in order
+template <typename I>
+void InsertionSort(I* items, int64_t n) {
+  for (int64_t i = 1; i < n; ++i) {
+    I item = items[i];
+    int64_t at = i;
+    for (; at > 0 && KeyIn(items[at - 1]) > KeyIn(item); --at) items[at] = items[at - 1];
+    items[at] = item;
+  }
+}
+
+// Returns `items` or `other`, whichever holds the result.
+template <int kBytes, typename I>
+I* RadixSort(I* items, I* other, int64_t n) {
+  uint32_t counts[kBytes][256] = {};
+  for (int64_t i = 0; i < n; ++i) {
+    auto key = KeyIn(items[i]);
+    for (int b = 0; b < kBytes; ++b) ++counts[b][key >> (8 * b) & 0xff];
+  }
+  for (int b = 0; b < kBytes; ++b) {
+    uint32_t* count = counts[b];
+    if (count[KeyIn(items[0]) >> (8 * b) & 0xff] == n) continue;  // all alike
+    uint32_t start = 0;
+    for (int digit = 0; digit < 256; ++digit) start += std::exchange(count[digit], start);
+    for (int64_t i = 0; i < n; ++i) other[count[KeyIn(items[i]) >> (8 * b) & 0xff]++] = items[i];
+    std::swap(items, other);
+  }
+  return items;
+}
+
+template <typename T>
+const ItemOf<T>* SortLine(const T* line, int64_t step, int64_t n, bool descending,
+                          ItemOf<T>* items) {
+  using Key = KeyOf<T>;
+  constexpr int64_t kMaxInsertion = 48;
+  Key flip = descending ? static_cast<Key>(~Key{0}) : Key{0};
+  for (int64_t i = 0; i < n; ++i) {
+    items[i] = Item<Key>::Make(static_cast<Key>(MakeKey(line[i * step]) ^ flip), i);
+  }
+  if (n > kMaxInsertion) return RadixSort<sizeof(Key)>(items, items + n, n);
+  InsertionSort(items, n);
+  return items;
+}
+
+// ---- topk: greater keys first
+struct Precedes {
+  template <typename I>
+  bool operator()(const I& a, const I& b) const {
+    return KeyIn(a) > KeyIn(b);
+  }
+};
+
+// std::partial_sort, which keeps the first k of a line in a heap and puts in each later element
+// that precedes the heap's top; elements that do not are skipped a block at a time.
+template <typename T>
+void SelectFew(const T* line, int64_t step, int64_t n, int64_t k, KeyOf<T> flip, ItemOf<T>* heap) {
+  using Key = KeyOf<T>;
+  constexpr int64_t kBlock = 64;
+  auto key_at = [&](int64_t i) { return static_cast<Key>(MakeKey(line[i * step]) ^ flip); };
+  for (int64_t i = 0; i < k; ++i) heap[i] = Item<Key>::Make(key_at(i), i);
+  std::make_heap(heap, heap + k, Precedes{});
+  for (int64_t first = k; first < n; first += kBlock) {
+    int64_t last = std::min(first + kBlock, n);
+    Key keys[kBlock];
+    for (int64_t i = first; i < last; ++i) keys[i - first] = key_at(i);
+    Key top = static_cast<Key>(KeyIn(heap[0])), largest = 0;
+    for (int64_t i = 0; i < last - first; ++i) largest = std::max(largest, keys[i]);
+    if (largest <= top) continue;
+    for (int64_t i = first; i < last; ++i) {
+      if (keys[i - first] <= KeyIn(heap[0])) continue;
+      heap[k] = Item<Key>::Make(keys[i - first], i);
+      std::pop_heap(heap, heap + k + 1, Precedes{});  // the top makes room for it
+    }
+  }
+  std::sort_heap(heap, heap + k, Precedes{});
+}
+
+template <typename T>
+void SelectLine(const T* line, int64_t step, int64_t n, int64_t k, bool largest, bool sorted,
+                ItemOf<T>* items) {
+  using Key = KeyOf<T>;
+  if (k == 0) return;
+  Key flip = largest ? Key{0} : static_cast<Key>(~Key{0});
+  if (k * 64 <= n) return SelectFew(line, step, n, k, flip, items);
+  for (int64_t i = 0; i < n; ++i) {
+    items[i] = Item<Key>::Make(static_cast<Key>(MakeKey(line[i * step]) ^ flip), i);
+  }
+  std::nth_element(items, items + k - 1, items + n, Precedes{});
+  if (sorted) std::sort(items, items + k - 1, Precedes{});
+}
+
+// ---- the step
+class OrderStep final : public PreparedStep {
+ public:
+  explicit OrderStep(const NodeSite& site)
+      : x_(site.inputs[0]),
+        values_(site.outputs[0]),
+        indices_(site.outputs[1]),
+        is_sort_(site.node->op->name == "sort"),
+        dim_(site.node->attrs.GetInt("dim")),
+        first_(site.node->attrs.GetBool(is_sort_ ? "descending" : "largest")),
+        in_order_(is_sort_ || site.node->attrs.GetBool("sorted")) {
+    const TensorRef& x = x_.ref;
+    size_ = x.dims[dim_];
+    num_kept_ = values_.ref.dims[dim_];
+    if (size_ >= kMaxLine) Fail(ErrorKind::kUnsupported, "{} of {} elements", name(), size_);
+    if (num_kept_ > size_) {
+      Fail(ErrorKind::kInvalidArgument, "k is {} for a dim of {}", num_kept_, size_);
+    }
+    const int64_t axes[] = {dim_};
+    Sizes none(x.dims.size(), 0);
+    auto strides = [&](const NodeOutput& output) {
+      return Drop(output.is_read() ? output.ref.strides : none, axes);
+    };
+    lines_ = OffsetGrid<3>(Drop(x.dims, axes),
+                           {Drop(x.strides, axes), strides(values_), strides(indices_)});
+    bool is_parallel = x.num_elements() >= kMinElements;
+    num_parts_ = is_parallel ? std::min<int64_t>(NumThreads(), lines_.size()) : 1;
+    int64_t num_items = is_sort_ ? 2 * size_ : size_ + 1;
+    part_bytes_ = (num_items * (DTypeSize(x.dtype) == 8 ? 16 : 8) + 63) / 64 * 64;
+  }
+
+  int64_t ws_bytes() const override { return num_parts_ * part_bytes_; }
+
+  void Run(const StepArgs& args) const override {
+    ParallelFor(num_parts_, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) {
+        DispatchDType(x_.ref.dtype, [&](auto zero) { RunPart<decltype(zero)>(args, part); });
+      }
+    });
+  }
+
+ private:
+  std::string_view name() const { return is_sort_ ? "sort" : "topk"; }
+
+  template <typename T>
+  void RunPart(const StepArgs& args, int64_t part) const {
+    static_assert(sizeof(ItemOf<T>) == (sizeof(T) == 8 ? 16 : 8));
+    auto* items = reinterpret_cast<ItemOf<T>*>(args.ws + part * part_bytes_);
+    const T* x = reinterpret_cast<const T*>(x_.Find(args));
+    T* values = values_.is_read() ? reinterpret_cast<T*>(values_.Find(args)) : nullptr;
+    int64_t* indices =
+        indices_.is_read() ? reinterpret_cast<int64_t*>(indices_.Find(args)) : nullptr;
+    int64_t step = x_.ref.strides[dim_];
+    int64_t value_step = values != nullptr ? values_.ref.strides[dim_] : 0;
+    int64_t index_step = indices != nullptr ? indices_.ref.strides[dim_] : 0;
+    lines_.Walk(lines_.size() * part / num_parts_, lines_.size() * (part + 1) / num_parts_,
+                [&](int64_t, const auto& at) {
+                  const T* line = x + at[0];
+                  const ItemOf<T>* order = items;
+                  if (is_sort_) {
+                    order = SortLine(line, step, size_, first_, items);
+                  } else {
+                    SelectLine(line, step, size_, num_kept_, first_, in_order_, items);
+                  }
+                  for (int64_t i = 0; i < num_kept_; ++i) {
+                    int64_t from = PositionIn(order[i]);
+                    if (values != nullptr) values[at[1] + i * value_step] = line[from * step];
+                    if (indices != nullptr) indices[at[2] + i * index_step] = from;
+                  }
+                });
+  }
+
+  NodeInput x_;
+  NodeOutput values_, indices_;
+  bool is_sort_;
+  int64_t dim_;
+  bool first_;  // whether the largest comes first
+  bool in_order_;
+  OffsetGrid<3> lines_;
+  int64_t size_ = 0, num_kept_ = 0, num_parts_ = 1, part_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<PreparedStep> PrepareOrder(const NodeSite& site) {
+  return std::make_unique<OrderStep>(site);
+}
+
+}  // namespace stator
