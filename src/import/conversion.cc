@@ -4,8 +4,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <unordered_map>
+#include <map>
 
+#include "import/overloads.h"
 #include "import/promote.h"
 #include "import/schema/sympy.h"
 #include "ir/op_def.h"
@@ -313,22 +314,43 @@ DType WidestDType(const Conversion& c, std::initializer_list<ValueId> values) {
 Dims ToDims(const std::vector<int64_t>& values) { return Dims(values.begin(), values.end()); }
 Dims ToDims(const std::vector<int>& values) { return Dims(values.begin(), values.end()); }
 
-const Converter* FindConverter(std::string_view target) {
-  static const auto* kTable = [] {
-    auto* table = new std::unordered_map<std::string_view, const Converter*>;
+namespace {
+
+using ConverterTable = std::map<std::string_view, const Converter*>;
+
+const ConverterTable& GetConverters() {
+  static const ConverterTable* table = [] {
+    auto* made = new ConverterTable;
     for (std::span<const Converter> rows :
          {ViewConverters(), PointwiseConverters(), ReductionConverters(), NormConverters(),
           GemmConverters(), AttentionConverters(), WindowConverters(), IndexConverters(),
-          OrderConverters(), CreationConverters()}) {
+          OrderConverters(), CreationConverters(), CompositeConverters(), RecurrentConverters()}) {
       for (const Converter& row : rows) {
-        bool inserted = table->emplace(row.target, &row).second;
+        bool inserted = made->emplace(row.target, &row).second;
         STATOR_CHECK(inserted, "two converters for {}", row.target);
       }
     }
-    return table;
+    return made;
   }();
-  auto it = kTable->find(target);
-  return it == kTable->end() ? nullptr : it->second;
+  return *table;
+}
+
+}  // namespace
+
+const Converter* FindConverter(std::string_view target) {
+  auto it = GetConverters().find(target);
+  return it == GetConverters().end() ? nullptr : it->second;
+}
+
+std::map<std::string, std::string> ListOverloads() {
+  std::map<std::string, std::string> overloads;
+  for (const OpDef* op : AllOps()) {
+    for (std::string_view overload : op->aten) overloads.emplace(overload, "");
+  }
+  for (const auto& [target, row] : GetConverters()) {
+    overloads.emplace(target, row->convert == nullptr ? row->op : "");
+  }
+  return overloads;
 }
 
 }  // namespace stator

@@ -167,6 +167,8 @@ std::span<const Converter> WindowConverters();
 std::span<const Converter> IndexConverters();
 std::span<const Converter> OrderConverters();
 std::span<const Converter> CreationConverters();
+std::span<const Converter> CompositeConverters();
+std::span<const Converter> RecurrentConverters();
 
 // The row of "aten.add.Tensor"; null when there is none. Unary pointwise overloads that are 1:1 in
 // the op table have no row here: see FindOpByAten.

@@ -24,6 +24,25 @@ ValueId AsList(Conversion& c, ValueId value) {
   return c.type(value).rank() == 0 ? c.Reshape(value, {Dim(1)}) : value;
 }
 
+// Only the joined rows: what else the op returns is for gradients.
+Values ConvertEmbeddingBag(Conversion& c, std::string_view) {
+  constexpr std::string_view kModes[] = {"sum", "mean", "max"};
+  size_t mode = c.Int("mode", 0);
+  c.Require(mode < std::size(kModes), "an unknown mode");
+  for (int i = 1; i < c.num_outputs(); ++i) c.Require(!c.IsUsed(i), "outputs for gradients");
+  Values inputs = {c.Tensor("weight"), c.Tensor("indices"), c.Tensor("offsets")};
+  ValueId scales = c.FindTensor("per_sample_weights");
+  if (scales.valid()) inputs.push_back(c.Cast(scales, c.type(inputs[0]).dtype));
+  int64_t padding = c.Int("padding_idx", -1);
+  c.Require(padding >= -1, "a padding_idx from the end");
+  Values results = {c.Add("embedding_bag", std::move(inputs),
+                          {{"mode", std::string(kModes[mode])},
+                           {"include_last_offset", c.Bool("include_last_offset", false)},
+                           {"padding_idx", Dim(padding)}})};
+  results.resize(c.num_outputs());
+  return results;
+}
+
 Values ConvertGather(Conversion& c, std::string_view) {
   ValueId self = AsList(c, c.Tensor("self")), index = AsList(c, c.Tensor("index"));
   int dim = c.DimIndex("dim", c.type(self).rank());
@@ -180,6 +199,9 @@ Values ConvertSliceScatter(Conversion& c, std::string_view) {
   int64_t step = c.Int("step", 1);
   const Dim size = c.type(self).dims.at(dim), length = c.type(source).dims.at(dim);
   Dim start = c.Bound("start", 0);
+  if (start == Dim(0) && step == 1 && length == size) {
+    return {c.Cast(source, c.type(self).dtype)};  // all of it
+  }
   c.Require(start.is_static() && size.is_static() && step > 0, "slice_scatter at a symbolic place");
   int64_t first = start.value() < 0 ? start.value() + size.value() : start.value();
   first = std::clamp<int64_t>(first, 0, size.value());
@@ -331,6 +353,10 @@ constexpr Converter kRows[] = {
     {"aten.repeat_interleave.Tensor", nullptr, kDataSize},
     {"aten._local_scalar_dense.default", nullptr, "gives Python a number"},
     {"aten.embedding.default", ConvertEmbedding},
+    {"aten._embedding_bag.default", ConvertEmbeddingBag},
+    {"aten._embedding_bag_forward_only.default", ConvertEmbeddingBag},
+    {"aten.embedding_bag.default", ConvertEmbeddingBag},
+    {"aten.embedding_bag.padding_idx", ConvertEmbeddingBag},
     {"aten.gather.default", ConvertGather},
     {"aten.index_select.default", ConvertIndexSelect},
     {"aten.index.Tensor", ConvertIndex},

@@ -40,6 +40,14 @@ Values ConvertScan(Conversion& c, std::string_view op) {
   return {rank == 0 ? x : c.Add(op, {x}, {{"dim", Dim(dim)}})};
 }
 
+// cummax, cummin: the extremum so far and its index.
+Values ConvertPlacedScan(Conversion& c, std::string_view op) {
+  ValueId x = c.Tensor("self");
+  int rank = c.type(x).rank(), dim = c.DimIndex("dim", rank);
+  if (rank == 0) return {x, c.Literal(DType::kInt64, 0)};
+  return c.graph().node(c.AddNode(op, {x}, {{"dim", Dim(dim)}})).outputs;
+}
+
 // amax, amin, any, all, and max and min without a dim.
 Values ConvertReduce(Conversion& c, std::string_view op) {
   ValueId x = c.Tensor("self");
@@ -124,6 +132,77 @@ Values ConvertNorm(Conversion& c, std::string_view ord_argument) {
   return {c.Cast(VectorNorm(c, x, c.Float(ord_argument, 2), axes, KeepDim(c)), dtype)};
 }
 
+// ---- distances
+// sqrt(|a|^2 + |b|^2 - 2 a b), of each row of x1 from each row of x2: less exact than the
+// differences, and what torch does for many rows.
+ValueId EuclideanDistance(Conversion& c, ValueId x1, ValueId x2) {
+  DType dtype = c.type(x1).dtype;
+  int rank = c.type(x1).rank();
+  auto squares = [&](ValueId x) {
+    return Reduce(c, "sum", c.Add("square", {x}), {c.type(x).rank() - 1}, true);
+  };
+  ValueId scaled = c.Add("mul", {x1, c.Literal(dtype, -2)});
+  ValueId product = c.Add("matmul", {scaled, c.Transpose(x2, rank - 2, rank - 1)});
+  ValueId sum = c.Add("add", {product, squares(x1)});
+  sum = c.Add("add", {sum, c.Transpose(squares(x2), rank - 2, rank - 1)});
+  return c.Add("sqrt", {c.Add("maximum", {sum, c.Literal(dtype, 0)})});
+}
+
+// cdist: the p-norm of the difference of each row of x1[.., P, M] and each row of x2[.., R, M].
+Values ConvertCdist(Conversion& c, std::string_view) {
+  constexpr int64_t kIfManyRows = 0, kAlways = 1, kManyRows = 25;  // of compute_mode
+  const Dims dims = c.output_type().dims;
+  DType dtype = c.output_type().dtype;
+  ValueId x1 = c.Cast(c.Tensor("x1"), dtype), x2 = c.Cast(c.Tensor("x2"), dtype);
+  int rank = static_cast<int>(dims.size());
+  const Dim size = c.type(x1).dims.back(), rows1 = dims[rank - 2], rows2 = dims[rank - 1];
+  if (size == Dim(0) || NumElements(dims) == Dim(0)) return {c.Full(dims, dtype, Scalar{})};
+  auto stack = [&](ValueId x, const Dim& rows) {
+    Dims full(dims.begin(), dims.end() - 2);
+    full.insert(full.end(), {rows, size});
+    return c.Expand(x, full);
+  };
+  double p = c.Float("p", 2);
+  int64_t mode = c.Int("compute_mode", kIfManyRows);
+  auto is_few = [](const Dim& rows) { return rows.is_static() && rows.value() <= kManyRows; };
+  bool many = !is_few(rows1) || !is_few(rows2);
+  if (p == 2 && (mode == kAlways || (mode == kIfManyRows && many))) {
+    return {EuclideanDistance(c, stack(x1, rows1), stack(x2, rows2))};
+  }
+  ValueId difference = c.Add(
+      "sub", {c.Unsqueeze(stack(x1, rows1), rank - 1), c.Unsqueeze(stack(x2, rows2), rank - 2)});
+  return {VectorNorm(c, difference, p, {rank}, false)};
+}
+
+// pdist: the p-norm of the differences of all pairs of rows, by the first of them.
+Values ConvertPdist(Conversion& c, std::string_view) {
+  constexpr int64_t kMaxRows = 1024;
+  ValueId x = c.Tensor("self");
+  const Dims dims = c.output_type().dims;
+  const Dim rows = c.type(x).dims.at(0);
+  c.Require(rows.is_static() && rows.value() <= kMaxRows,
+            "pdist of a symbolic number of rows, or of many");
+  if (NumElements(dims) == Dim(0) || c.type(x).dims.at(1) == Dim(0)) {
+    return {c.Full(dims, c.type(x).dtype, Scalar{})};
+  }
+  std::vector<int64_t> first, second;
+  for (int64_t i = 0; i < rows.value(); ++i) {
+    for (int64_t j = i + 1; j < rows.value(); ++j) {
+      first.push_back(i);
+      second.push_back(j);
+    }
+  }
+  auto pick = [&](const std::vector<int64_t>& indices) {
+    std::span<const std::byte> bytes = std::as_bytes(std::span(indices));
+    ValueId index =
+        c.graph().AddLiteral({.dtype = DType::kInt64, .dims = dims, .order = {}},
+                             MakeConstantData(std::vector<std::byte>(bytes.begin(), bytes.end())));
+    return c.Add("index_select", {x, index}, {{"dim", Dim(0)}});
+  };
+  ValueId difference = c.Add("sub", {pick(first), pick(second)});
+  return {VectorNorm(c, difference, c.Float("p", 2), {1}, false)};
+}
+
 // log(sum(exp(x - m))) + m with m the maximum, or 0 where that is infinite.
 Values ConvertLogsumexp(Conversion& c, std::string_view) {
   ValueId x = c.Cast(c.Tensor("self"), c.output_type().dtype);
@@ -175,7 +254,14 @@ constexpr Converter kRows[] = {
     {"aten.mean.dim", ConvertFold, "mean"},
     {"aten.prod.default", ConvertFold, "prod"},
     {"aten.prod.dim_int", ConvertFold, "prod"},
+    {"aten._cdist_forward.default", ConvertCdist},
+    {"aten.cdist.default", ConvertCdist},
+    {"aten._pdist_forward.default", ConvertPdist},
+    {"aten.pdist.default", ConvertPdist},
     {"aten.cumsum.default", ConvertScan, "cumsum"},
+    {"aten.cummax.default", ConvertPlacedScan, "cummax"},
+    {"aten.cummin.default", ConvertPlacedScan, "cummin"},
+    {"aten.logcumsumexp.default", ConvertScan, "logcumsumexp"},
     {"aten.cumprod.default", ConvertScan, "cumprod"},
     {"aten.amax.default", ConvertReduce, "amax"},
     {"aten.amin.default", ConvertReduce, "amin"},

@@ -268,6 +268,88 @@ def writes_to_copies(x):
     return [y, same, copy, view, other, broadcast + 0]
 
 
+# ---- what torch makes of other ops
+@case((2, 3, 4), (2, 4, 5), (4,), (2, 5, 3))
+def einsums(x, y, v, z):
+    equations = ["bij,bjk->bik", "bij,bjk->bki", "bij,bjk->ik", "bij,bjk", "...ij,...jk->...ik"]
+    pairs = [torch.einsum(equation, x, y) for equation in equations]
+    single = [torch.einsum("bij->jb", x), torch.einsum("bij->i", x), torch.einsum("i,j->ij", v, v)]
+    return [*pairs, *single, torch.einsum("bij,bjk,bki->b", x, y, z), torch.einsum("bij,j", x, v)]
+
+
+@case((4, 5), (5, 4), (4, 4), (3, 4), (3, 4), (2, 4, 4))
+def composite_products(x, y, z, p, q, w):
+    angles = [
+        F.cosine_similarity(p, q),
+        F.cosine_similarity(p, q, 0),
+        F.cosine_similarity(w, p[:1]),
+    ]
+    return [torch.chain_matmul(x, y, z), torch.kron(p, q[:2, 0]), F.bilinear(p, q, w), *angles]
+
+
+@case((5, 3), (30, 3), (2, 40, 3))
+def distances(x, y, z):
+    ways = [torch.cdist(x, x, p) for p in (0.0, 1.0, 2.0, 3.0, float("inf"))]
+    return [*ways, torch.cdist(x, y), torch.cdist(z, y), F.pdist(x), F.pdist(x, 1), F.pdist(x[:1])]
+
+
+@case((3, 4), (3, 4), (4,), integers(0, 3, 2, 4), integers(0, 5, 2, 3))
+def composite_joins(x, y, v, place, classes):
+    stacks = [
+        torch.hstack([x, y]),
+        torch.hstack([v, v]),
+        torch.vstack([x, v]),
+        torch.dstack([x, y]),
+    ]
+    turns = [torch.rot90(x, k) for k in range(-1, 4)]
+    diagonals = [torch.diag_embed(x), torch.diag_embed(x, 1, 0, 2), torch.diag_embed(x, -2)]
+    taken = [torch.take_along_dim(x, place, 0), torch.take_along_dim(x, classes)]
+    return [*stacks, *turns, *diagonals, torch.diag(v, -1), *taken, F.one_hot(classes, 7)]
+
+
+@case((2, 3, 7, 8))
+def columns(x):
+    return [
+        F.unfold(x, 3),
+        F.unfold(x, (2, 3), (1, 2), (0, 1), (2, 1)),
+        F.unfold(x[0], 2, stride=2),
+    ]
+
+
+@case(SPECIAL, SPECIAL.flip(0))
+def closeness(x, y):
+    close = [torch.isclose(x, y), torch.isclose(x, x, equal_nan=True), torch.isclose(x, x + 1e-9)]
+    return [*close, torch.deg2rad(x), torch.rad2deg(x)]
+
+
+@case((4, 20), (4, 20))
+def running(x, y):
+    extrema = [*x.cummax(1), *x.cummin(0), *x.round().cummax(1)]
+    return [*extrema, x.logcumsumexp(1), x.logcumsumexp(0), y.sort(1)[0], torch.msort(y)]
+
+
+@case((9, 5), integers(0, 9, 12), torch.tensor([0, 3, 3, 12]), (12,))
+def bags(table, indices, offsets, weights):
+    modes = [F.embedding_bag(indices, table, offsets, mode=mode) for mode in ("sum", "mean", "max")]
+    padded = F.embedding_bag(indices, table, offsets, padding_idx=2, include_last_offset=True)
+    weighted = F.embedding_bag(indices, table, offsets, mode="sum", per_sample_weights=weights)
+    return [*modes, padded, weighted, F.embedding_bag(indices.reshape(3, 4), table)]
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "RNN relu"])
+@pytest.mark.parametrize("cell", [False, True])
+def test_recurrent_layers(stator, tmp_path, kind, cell):
+    name, _, activation = kind.partition(" ")
+    torch.manual_seed(0)
+    options = {"nonlinearity": activation} if activation else {}
+    if cell:
+        layer, x = getattr(nn, name + "Cell")(4, 3, **options), torch.randn(2, 4)
+    else:
+        options |= {"num_layers": 2, "bidirectional": True, "batch_first": True}
+        layer, x = getattr(nn, name)(4, 3, **options), torch.randn(2, 5, 4)
+    compare_program(stator, tmp_path, layer.eval(), (x,), decomposed=False)
+
+
 class Function(nn.Module):
     def __init__(self, function):
         super().__init__()
@@ -290,10 +372,19 @@ def make_inputs(specs):
 @pytest.mark.parametrize("name", CASES)
 def test_overloads(stator, tmp_path, name, decomposed):
     function, specs = CASES[name]
-    inputs = make_inputs(specs)
+    compare_program(stator, tmp_path, Function(function), make_inputs(specs), decomposed)
+
+
+def flatten(results):
+    for result in results if isinstance(results, (list, tuple)) else [results]:
+        yield from flatten(result) if isinstance(result, (list, tuple)) else [result]
+
+
+def compare_program(stator, tmp_path, module, inputs, decomposed):
+    """Compiles and runs the saved program of a module without Python."""
     with torch.no_grad():
-        expected = function(*inputs)
-        program = torch.export.export(Function(function), inputs, strict=False)
+        expected = list(flatten(module(*inputs)))
+        program = torch.export.export(module, inputs, strict=False)
         if decomposed:
             program = program.run_decompositions()
     torch.export.save(program, tmp_path / "model.pt2")
