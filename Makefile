@@ -97,7 +97,8 @@ lint: .venv/.installed
 
 golden: build
 	@STATOR_UPDATE_GOLDEN=1 $(CTEST) --tests-regex Golden
-	@STATOR_UPDATE_GOLDEN=1 $(PYTEST) test/cli test/python/test_settings.py -k generated
+	@STATOR_UPDATE_GOLDEN=1 $(PYTEST) test/cli test/conformance/test_core_aten.py \
+		test/python/test_settings.py -k generated
 
 readme:
 	@$(PYTHON) bench/readme.py $(BUILD)/bench

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,6 +50,16 @@ class Engine(tvm_ffi.Object):
             brings torch's allocator. With `check_weights`, each call compares a sample of the
             weights' content with the last seen, and refits when it differs.
             """
+
+        def in_place(self) -> Sequence[int]:
+            """Outputs and inputs in turn: each output may lie in the memory of its input."""
+
+        def updating_function(
+            self, check_weights: bool, in_place: Sequence[int], /
+        ) -> Callable[..., Any]:
+            """As `function`, for some of the pairs of `in_place`. Returns a list always, with None
+            for an output that is now in its input; an input that lies otherwise than the plan
+            wants stays as it is."""
 
         def set_weight(self, name: str, tensor: torch.Tensor, /) -> None:
             """Binds a weight to a contiguous tensor; takes effect with the next refit."""
@@ -95,6 +106,7 @@ _load_plan_file = tvm_ffi.get_global_func("stator.load_plan_file")
 _compile_text = tvm_ffi.get_global_func("stator.compile_text")
 _evaluate_text = tvm_ffi.get_global_func("stator.evaluate_text")
 _op_table = tvm_ffi.get_global_func("stator.op_table")
+_overloads = tvm_ffi.get_global_func("stator.overloads")
 _counters = tvm_ffi.get_global_func("stator.counters")
 _why_no_cuda = tvm_ffi.get_global_func("stator.why_no_cuda")
 _add_cuda_folder = tvm_ffi.get_global_func("stator.add_cuda_folder")
@@ -169,3 +181,9 @@ os.register_at_fork(after_in_child=_run_on_one_thread)
 def op_table() -> str:
     """The op table as JSON (src/ops/describe.h)."""
     return _op_table()
+
+
+def overloads() -> dict[str, str]:
+    """The ATen overloads that the importer knows ("aten.add.Tensor"), and why it leaves them to
+    torch: empty for those that it converts."""
+    return json.loads(_overloads())

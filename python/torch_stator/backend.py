@@ -21,6 +21,7 @@ from .compiler import Compilation, TrainingError, compile_graph
 from .devices import find_device
 from .errors import InvalidArgumentError, UnsupportedError, warn_fallback
 from .export import module_name, user_location
+from .runner import Runner
 from .settings import CompilationSettings
 from .stats import counted
 from .whole import keep_whole
@@ -107,10 +108,11 @@ def _compile_inference(
                 elif name is not None:
                     node._rename(name)
         with _disable_current_modes():  # of AOTAutograd, which makes every tensor fake
-            compilation = compile_graph(graph, weights, settings)
+            written = _return_writes(graph)
+            compilation = compile_graph(graph, weights, settings, written=written)
         for listener in on_compilation:
             listener(compilation)
-        return compilation.runner
+        return _without_first(compilation.runner, len(written))
 
     with keep_whole():
         compiled = aot_module_simplified(
@@ -119,6 +121,7 @@ def _compile_inference(
             fw_compiler=compile_functional,
             inference_compiler=compile_functional,
             decompositions=settings.decompositions(),
+            keep_inference_input_mutations=True,  # as writes at the end, which _return_writes finds
         )
     if merged:
         return _guard_aliases(gm, compiled, example_inputs, range(len(outer)))
@@ -128,6 +131,33 @@ def _compile_inference(
         positions = range(len(outer)) if mutated & given else mutated | given
         return _guard_aliases(gm, compiled, example_inputs, positions)
     return compiled
+
+
+def _return_writes(gm: torch.fx.GraphModule) -> list[str]:
+    """Makes the graph return, before its outputs, the new contents of the placeholders that it
+    writes to. Returns their names."""
+    written: dict[torch.fx.Node, torch.fx.Node] = {}
+    for node in gm.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
+        to, value = node.args
+        if to.op != "placeholder":
+            raise UnsupportedError(f"the graph writes to `{to.name}`, which is no input")
+        written[to] = value
+        node.replace_all_uses_with(value)
+        gm.graph.erase_node(node)
+    output = gm.graph.output_node()
+    output.args = ((*written.values(), *output.args[0]),)
+    return [node.name for node in written]
+
+
+def _without_first(runner: Runner, num: int) -> Callable[..., Any]:
+    if num == 0:
+        return runner
+
+    def call(args: list[Any]) -> list[Any]:
+        return runner(args)[num:]
+
+    call._boxed_call = True
+    return call
 
 
 def _guard_aliases(

@@ -57,9 +57,14 @@ class Runner:
         to. `check_weights`: others may write to the weights of the engines."""
         self.parts = parts
         self._slots = steps
-        functions = [
-            (_function(part, check_weights), *step) for part, step in zip(parts, steps, strict=True)
-        ]
+        kept = {slot for slot in outputs if isinstance(slot, int)}
+        kept.update(source for source, _, _ in copies)
+        seen: set[int] = set()  # by torch, which may have made views of it
+        functions = []
+        for i, (part, step) in enumerate(zip(parts, steps, strict=True)):
+            updates = _find_updates(part, steps[i:], writes, kept | seen)
+            functions.append((_function(part, check_weights, updates), *step))
+            seen.update(() if isinstance(part, _ffi.Engine) else step[0])
         self._steps, self._views = functions, []
         if num_views:
             self._steps, views = functions[:-num_views], functions[-num_views:]
@@ -132,7 +137,8 @@ class Runner:
             if source != slot or values[source].stride() != strides:
                 values[slot] = _copy(values[source], strides)
         for argument, slot in self._writes:
-            values[slot] = values[argument].copy_(values[slot])
+            if values[slot] is not values[argument]:
+                values[slot] = values[argument].copy_(values[slot])
         _run(self._views, values)
         return [values[out] if type(out) is int else out[0] for out in self.outputs]
 
@@ -207,13 +213,56 @@ def _copy(tensor: torch.Tensor, strides: Sequence[int] | None) -> torch.Tensor:
     return empty.copy_(tensor)
 
 
-def _function(part: Part, check_weights: bool) -> Callable[..., Any]:
-    """What a step calls: returns the part's output, or a list of them."""
+def _find_updates(
+    part: Part, steps: Sequence[Step], writes: Sequence[tuple[int, int]], kept: set[int]
+) -> list[int]:
+    """Outputs and inputs in turn, of the part of the first of `steps`: those outputs are made in
+    the memory of the arguments that they are written to, which no later step reads and which are
+    not in `kept`."""
+    pairs: list[int] = []
+    if not writes or not isinstance(part, _ffi.Engine):
+        return pairs
+    (inputs, outputs, _), later = steps[0], steps[1:]
+    read = {slot for step in later for slot in step[0]} | kept
+    targets = {slot: argument for argument, slot in writes}
+    possible = list(part.in_place())
+    for output, given in zip(possible[::2], possible[1::2], strict=True):
+        argument = targets.get(outputs[output])
+        if argument == inputs[given] and argument not in read and inputs.count(argument) == 1:
+            pairs += [output, given]
+    return pairs
+
+
+def _function(part: Part, check_weights: bool, updates: Sequence[int] = ()) -> Callable[..., Any]:
+    """What a step calls: returns the part's output, or a list of them. `updates` as _find_updates
+    gives them."""
     if isinstance(part, GraphModule):
         return counted(part)
     if not isinstance(part, (_ffi.Engine, ReferenceEngine)):
         return part
-    function = part.function(check_weights and bool(part.weight_names()))
+    checks = check_weights and bool(part.weight_names())
+    if updates:
+        return _updating(part.updating_function(checks, updates), updates)
+    function = part.function(checks)
     if part.num_inputs() == 0:  # a tensor brings torch's allocator
         function = functools.partial(function, torch.empty(0, device=part.device()))
     return function
+
+
+def _updating(function: Callable[..., Any], updates: Sequence[int]) -> Callable[..., Any]:
+    pairs = list(zip(updates[::2], updates[1::2], strict=True))
+
+    def call(*inputs: torch.Tensor) -> list[torch.Tensor]:
+        results = list(function(*inputs))
+        for output, given in pairs:
+            if results[output] is None:
+                results[output] = inputs[given]
+                _mark_written(inputs[given])
+        return results
+
+    return call
+
+
+def _mark_written(tensor: torch.Tensor) -> None:
+    """Tells torch that an engine wrote to a tensor."""
+    torch.autograd.graph.increment_version(tensor)

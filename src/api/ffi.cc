@@ -26,10 +26,13 @@
 #include "base/target.h"
 #include "compile/compile.h"
 #include "import/import.h"
+#include "import/overloads.h"
 #include "ir/parse.h"
 #include "ops/describe.h"
 #include "ops/evaluate.h"
+#include "runtime/bind.h"
 #include "runtime/engine.h"
+#include "runtime/in_place.h"
 
 namespace stator {
 namespace {
@@ -89,7 +92,10 @@ class EngineObj : public ffi::Object {
 
   // Runs on the tensors in `args`; those after the engine's own inputs are ignored, so that an
   // engine without inputs can be given one, which brings torch's allocator.
-  ffi::Any Run(ffi::PackedArgs args, bool check_weights) {
+  //
+  // `in_place`: for each output the input whose memory it takes, or -1; empty for none. Such an
+  // output is None in the result, which then is always a list, unless the input lies otherwise.
+  ffi::Any Run(ffi::PackedArgs args, bool check_weights, const std::vector<int>& in_place) {
     const Plan& plan = pool_.engine().plan();
     size_t num_inputs = plan.inputs.size();
     if (static_cast<size_t>(args.size()) < num_inputs) {
@@ -108,14 +114,21 @@ class EngineObj : public ffi::Object {
       inputs[i] = MakeTensorRef(**tensor, device_, "input", plan.inputs[i].name);
     }
     ContextPool::Lease context(pool_, FindStream());
-    ffi::Array<ffi::Tensor> outputs;
+    ffi::Array<ffi::Optional<ffi::Tensor>> outputs;
     std::vector<std::byte*> pointers;
     for (const TensorRef& output : context->Prepare(inputs)) {
-      outputs.push_back(AllocateLike(output, device_));
-      pointers.push_back(static_cast<std::byte*>(outputs.back().data_ptr()));
+      int input = in_place.empty() ? -1 : in_place[outputs.size()];
+      if (input >= 0 && CanTakeMemory(inputs[input], output)) {
+        outputs.push_back(std::nullopt);
+        pointers.push_back(inputs[input].data);
+        continue;
+      }
+      ffi::Tensor tensor = AllocateLike(output, device_);
+      pointers.push_back(static_cast<std::byte*>(tensor.data_ptr()));
+      outputs.push_back(std::move(tensor));
     }
     context->Run(inputs, pointers);
-    if (outputs.size() == 1) return outputs[0];
+    if (outputs.size() == 1 && in_place.empty()) return outputs[0];
     return outputs;
   }
 
@@ -131,10 +144,22 @@ class EngineObj : public ffi::Object {
 
   Engine& engine() { return pool_.engine(); }
 
+  // The outputs that may lie in the memory of an input; none on a GPU, whose kernels write what
+  // they read elsewhere.
+  std::vector<InPlace> FindPairs() {
+    if (device_.device_type != kDLCPU) return {};
+    return FindInPlace(engine().plan());
+  }
+
   static constexpr bool _type_mutable = true;
   TVM_FFI_DECLARE_OBJECT_INFO_FINAL("stator.Engine", EngineObj, ffi::Object);
 
  private:
+  static bool CanTakeMemory(const TensorRef& input, const TensorRef& output) {
+    return input.data != nullptr && input.dims == output.dims &&
+           IsSameLayout(input.dims, input.strides, output.strides);
+  }
+
   // The caller's current stream.
   DeviceStream FindStream() const {
     if (device_.device_type == kDLCPU) return nullptr;
@@ -293,6 +318,24 @@ std::string SignatureToJson(const Plan& plan) {
   return json.dump();
 }
 
+// From outputs and inputs in turn, each pair one that FindInPlace gives, to the input of each
+// output.
+std::vector<int> MakeInPlace(EngineRef engine, const ffi::Array<int64_t>& pairs) {
+  std::vector<InPlace> allowed = engine->FindPairs();
+  std::vector<int> in_place(engine->engine().plan().outputs.size(), -1);
+  for (size_t i = 0; i + 1 < pairs.size(); i += 2) {
+    auto it = std::ranges::find_if(allowed, [&](const InPlace& pair) {
+      return pair.output == pairs[i] && pair.input == pairs[i + 1];
+    });
+    if (it == allowed.end()) {
+      Fail(ErrorKind::kInvalidArgument, "output {} cannot take the memory of input {}", pairs[i],
+           pairs[i + 1]);
+    }
+    in_place[it->output] = it->input;
+  }
+  return in_place;
+}
+
 // Registers `fn` so that the Errors it raises cross to Python.
 template <typename Result, typename... Args>
 auto Guarded(Result (*fn)(Args...)) {
@@ -306,8 +349,25 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            [](EngineRef self, bool check_weights) {
              return ffi::Function::FromPacked(
                  [self, check_weights](ffi::PackedArgs args, ffi::Any* result) {
-                   *result = Guard([&] { return self->Run(args, check_weights); });
+                   *result = Guard([&] { return self->Run(args, check_weights, {}); });
                  });
+           })
+      .def("updating_function",
+           [](EngineRef self, bool check_weights, const ffi::Array<int64_t>& pairs) {
+             std::vector<int> in_place = Guard([&] { return MakeInPlace(self, pairs); });
+             return ffi::Function::FromPacked(
+                 [self, check_weights, in_place](ffi::PackedArgs args, ffi::Any* result) {
+                   *result = Guard([&] { return self->Run(args, check_weights, in_place); });
+                 });
+           })
+      .def("in_place",
+           [](EngineRef self) {
+             ffi::Array<int64_t> pairs;
+             for (const InPlace& pair : self->FindPairs()) {
+               pairs.push_back(pair.output);
+               pairs.push_back(pair.input);
+             }
+             return pairs;
            })
       .def("set_weight",
            [](EngineRef self, const ffi::String& name, const ffi::Tensor& tensor) {
@@ -374,7 +434,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("stator.add_cuda_folder", [](ffi::String folder) { AddCudaFolder(folder); })
       .def("stator.on_cuda_out_of_memory",
            [](ffi::Function release) { OnCudaOutOfMemory([release] { release(); }); })
-      .def("stator.op_table", [] { return ffi::String(OpTableToJson()); });
+      .def("stator.op_table", [] { return ffi::String(OpTableToJson()); })
+      .def("stator.overloads", [] { return ffi::String(nlohmann::json(ListOverloads()).dump()); });
 }
 
 }  // namespace

@@ -97,13 +97,6 @@ bool CanRunOnCpu(std::string_view kind, const Graph& body) {
   return FindFusedBody(body).has_value();
 }
 
-bool IsReferenceOnCpu(const Node& node) {
-  const OpDef& op = *node.op;
-  if (op.Is(kView) || op.Is(kPointwise) || op.Is(kRowwise)) return false;
-  if (HasNodeKernel(op.name)) return false;
-  return !op.Is(kReduction) && StructuredKind(op) == "reference";
-}
-
 std::string FindReasonOnCpu(const Graph&, const Node& node) {
   if (node.op->Is(kOpaque)) return node.attrs.GetString("reason");
   if (node.op->reference == nullptr && node.op->decompose == nullptr) {
@@ -113,6 +106,7 @@ std::string FindReasonOnCpu(const Graph&, const Node& node) {
 }
 
 bool IsReferenceOnCpu(const Graph& graph, const Node& node) {
+  if (HasNodeKernel(node.op->name)) return false;
   std::string_view kind = StructuredKind(*node.op);
   if (kind != "gemm" && kind != "conv") return HasOnlyReference(graph, node);
   DType dtype = graph.type(node.inputs[0]).dtype;  // oneDNN multiplies no others

@@ -24,10 +24,6 @@ const CpuTactics& GetCpuTactics();
 // "conv", ...). Asked by fuse before an epilogue grows.
 bool CanRunOnCpu(std::string_view kind, const Graph& body);
 
-// Whether the CPU engine has for a node only the reference kernel, plain and slow. A view or a
-// concat becomes windows and copies.
-bool IsReferenceOnCpu(const Node& node);
-
 // Why the CPU engine cannot run a node of an imported graph, or empty when it can.
 std::string FindReasonOnCpu(const Graph& graph, const Node& node);
 
