@@ -67,6 +67,16 @@ double UnitOf(DType dtype) {
   }
 }
 
+// The unit of numbers below the normal range.
+double SmallestOf(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat16: return 0x1p-24;
+    case DType::kBFloat16: return 0x1p-133;
+    case DType::kFloat32: return 0x1p-149;
+    default: return 0x1p-1074;
+  }
+}
+
 // What the row's tolerance, which is for float32, means in this dtype.
 double ToleranceOf(const Node& node, DType dtype) {
   double units = node.op->tolerance.rtol / 0x1p-23;
@@ -109,6 +119,22 @@ double NumTerms(const Node& node, std::span<const TensorRef> operands, const Siz
 // sqrt(n) half units to which their roundings come as a rule (Higham & Mary 2019, "A New Approach
 // to Probabilistic Rounding Error Analysis").
 double NumUnits(double num_terms) { return std::max(1.0, std::sqrt(num_terms) / 2); }
+
+double LargestOf(const TensorRef& tensor) {
+  double largest = 0;
+  ForEachOffset<1>(tensor.dims, {tensor.strides}, [&](const auto& at) {
+    largest = std::max(largest, std::abs(ElementAt(tensor, at[0])));
+  });
+  return largest;
+}
+
+// Of z * weight + bias the tolerance is that of z * weight, which is as large as the bias where the
+// two cancel.
+double LargestBias(const Node& node, std::span<const TensorRef> operands) {
+  bool normalizes = node.op->name == "layer_norm" || node.op->name == "group_norm";
+  return normalizes && operands.size() > 2 && operands[2].data != nullptr ? LargestOf(operands[2])
+                                                                          : 0;
+}
 
 bool IsFinite(const TensorRef& tensor) {
   bool finite = true;
@@ -153,7 +179,8 @@ HostTensor Judge::Disturb(const TensorRef& tensor, double amount, double floor) 
     for (int64_t i = 0, count = copy.ref.num_elements(); i < count; ++i) {
       double value = scalar::CastTo<double>(data[i]);
       if (!std::isfinite(value) || (value == 0 && floor == 0)) continue;
-      data[i] = scalar::CastTo<T>(value + uniform(random_) * (amount * std::abs(value) + floor));
+      double distance = amount * std::abs(value) + floor + SmallestOf(tensor.dtype);
+      data[i] = scalar::CastTo<T>(value + uniform(random_) * distance);
     }
   });
   return copy;
@@ -192,10 +219,7 @@ std::vector<HostTensor> Judge::Evaluate(bool disturbed) {
       if (!disturbed || (exact && !unsure)) continue;
       to_disturb.push_back(operands.size() - 1);
       if (!Cancels(node)) continue;
-      largest = std::max(largest, 1.0);
-      ForEachOffset<1>(operand.dims, {operand.strides}, [&](const auto& at) {
-        largest = std::max(largest, std::abs(ElementAt(operand, at[0])));
-      });
+      largest = std::max({largest, 1.0, LargestOf(operand)});
     }
     if (!to_disturb.empty()) {
       double units =
@@ -214,7 +238,9 @@ std::vector<HostTensor> Judge::Evaluate(bool disturbed) {
       DType dtype = results[i].ref.dtype;
       bool rounds = !exact && IsFloat(dtype);
       if (disturbed && rounds) {
-        results[i] = Disturb(results[i].ref, ToleranceOf(node, dtype), largest * UnitOf(dtype));
+        double floor =
+            largest * UnitOf(dtype) + ToleranceOf(node, dtype) * LargestBias(node, operands);
+        results[i] = Disturb(results[i].ref, ToleranceOf(node, dtype), floor);
       }
       if (!disturbed && Overflows(node, operands, results[i].ref)) {
         Fail(ErrorKind::kUnsupported, "{} overflows {}", node.op->name, DTypeName(dtype));

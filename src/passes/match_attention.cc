@@ -212,7 +212,7 @@ ValueId MatchProduct(Rewriter& rewriter, const Node& node) {
   Dims lead(pattern.dims.begin(), pattern.dims.end() - 2);
   Dim length = pattern.dims.end()[-2], keys = pattern.dims.back();
   Dim width = q_type.dims.back(), value_width = v_type.dims.back(), count = NumElements(lead);
-  bool fits = q_type.num_elements() == count * length * width &&
+  bool fits = count != Dim(0) && q_type.num_elements() == count * length * width &&
               graph.type(k).num_elements() == count * width * keys &&
               v_type.num_elements() == count * keys * value_width && v_type.dtype == q_type.dtype &&
               IsFloat(q_type.dtype) &&

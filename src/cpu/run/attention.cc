@@ -69,7 +69,8 @@ std::vector<AttentionHead> FindHeads(const TensorRef& q, const TensorRef& k, con
                                      const TensorRef& y) {
   size_t heads_dim = q.dims.size() - 3;
   auto batch = [&](const Sizes& strides) { return std::span(strides).first(heads_dim); };
-  int64_t group = q.dims[heads_dim] / k.dims[heads_dim];
+  // A symbolic number of heads can be 0.
+  int64_t group = q.dims[heads_dim] / std::max<int64_t>(1, k.dims[heads_dim]);
   int64_t size = static_cast<int64_t>(DTypeSize(q.dtype));
   int64_t mask_size = mask != nullptr ? static_cast<int64_t>(DTypeSize(mask->dtype)) : 0;
   std::vector<AttentionHead> heads;
