@@ -108,6 +108,7 @@ _evaluate_text = tvm_ffi.get_global_func("stator.evaluate_text")
 _op_table = tvm_ffi.get_global_func("stator.op_table")
 _overloads = tvm_ffi.get_global_func("stator.overloads")
 _counters = tvm_ffi.get_global_func("stator.counters")
+_has_engines = tvm_ffi.get_global_func("stator.has_engines")
 _why_no_cuda = tvm_ffi.get_global_func("stator.why_no_cuda")
 _add_cuda_folder = tvm_ffi.get_global_func("stator.add_cuda_folder")
 _on_cuda_out_of_memory = tvm_ffi.get_global_func("stator.on_cuda_out_of_memory")
@@ -171,7 +172,7 @@ def counters() -> tuple[int, int]:
 def _run_on_one_thread() -> None:
     """In a forked child the threads that the parent computed with are gone, and OpenMP would wait
     for them for ever."""
-    if counters()[0] > 0:
+    if _has_engines():  # each was loaded, and perhaps called, on all threads
         torch.set_num_threads(1)
 
 

@@ -81,14 +81,16 @@ ffi::Tensor AllocateLike(const TensorRef& output, DLDevice device) {
 
 // What all engines of the process did, for torch_stator.stats.
 struct Counters {
-  std::atomic<int64_t> engine_calls = 0, refits = 0;
+  std::atomic<int64_t> engines = 0, engine_calls = 0, refits = 0;
 };
 Counters counters;
 
 class EngineObj : public ffi::Object {
  public:
   explicit EngineObj(std::shared_ptr<Engine> engine)
-      : pool_(std::move(engine)), device_(ToDLDevice(pool_.engine().device())) {}
+      : pool_(std::move(engine)), device_(ToDLDevice(pool_.engine().device())) {
+    counters.engines.fetch_add(1, std::memory_order_relaxed);
+  }
 
   // Runs on the tensors in `args`; those after the engine's own inputs are ignored, so that an
   // engine without inputs can be given one, which brings torch's allocator.
@@ -429,6 +431,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            [] {
              return ffi::Array<int64_t>{counters.engine_calls, counters.refits};
            })
+      .def("stator.has_engines", [] { return counters.engines > 0; })
       .def("stator.why_no_cuda",
            [](int64_t ordinal) { return ffi::String(WhyNoCuda(static_cast<int>(ordinal))); })
       .def("stator.add_cuda_folder", [](ffi::String folder) { AddCudaFolder(folder); })

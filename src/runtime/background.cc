@@ -6,6 +6,8 @@
 
 #include <pthread.h>
 
+#include "runtime/forks.h"
+
 namespace stator {
 namespace {
 
@@ -14,7 +16,6 @@ struct Gate {
   std::mutex mutex;
   std::atomic<int> num_waiting = 0;  // ahead of the threads: a mutex is not fair
   std::atomic<bool> is_exiting = false;
-  std::atomic<int64_t> num_forks = 0;
 
   void Enter() {
     ++num_waiting;
@@ -31,7 +32,6 @@ void InChild() {
   Gate& gate = GetGate();
   new (&gate.mutex) std::mutex;  // others may have waited for it, who are gone
   gate.num_waiting = 0;
-  ++gate.num_forks;
 }
 // Libraries that pieces use are about to be torn down.
 void AtExit() {
@@ -53,13 +53,14 @@ Gate& GetGate() {
 }  // namespace
 
 BackgroundThread::BackgroundThread(std::function<bool()> piece)
-    : piece_(std::move(piece)),
-      num_forks_(GetGate().num_forks),
-      thread_(new std::thread([this] { Run(); })) {}
+    : piece_(std::move(piece)), num_forks_(NumForks()) {
+  GetGate();  // from now on a fork waits, also for a thread that has only just started
+  thread_ = std::make_unique<std::thread>([this] { Run(); });
+}
 
 BackgroundThread::~BackgroundThread() {
   stop_ = true;
-  if (GetGate().num_forks == num_forks_) {
+  if (NumForks() == num_forks_) {
     thread_->join();
   } else {
     thread_.release();  // a forked child: there is none to wait for

@@ -208,7 +208,8 @@ void Context::RunProgram(std::span<const TensorRef> inputs, std::span<std::byte*
   STATOR_CHECK(outputs.size() == state.outputs.size(), "{} outputs, expected {}", outputs.size(),
                state.outputs.size());
   std::shared_lock lock(engine_->state_->mutex);
-  while (state.shape->generation != engine_->state_->generation) {  // weights moved meanwhile
+  // Weights moved meanwhile, or the process forked.
+  while (state.shape->generation != engine_->state_->generation || engine_->state_->HasForked()) {
     lock.unlock();
     state.is_prepared = false;  // until it has succeeded
     state.Load(engine_->device(), engine_->GetShape(state.symbols));

@@ -217,6 +217,7 @@ void Engine::State::PackNext() {
 }
 
 void Engine::State::FinishPacking() {
+  if (HasForked()) DropPrograms();
   try {
     while (packing) PackNext();
   } catch (...) {
@@ -366,8 +367,9 @@ void Engine::State::Refit() {
 }
 
 // Calls make the programs that they need anew: for weights at other addresses, and after a refit
-// that failed half-way.
+// that failed half-way, and in a forked child.
 void Engine::State::DropPrograms() {
+  num_forks = NumForks();
   ++generation;
   packing.reset();
   shapes.clear();

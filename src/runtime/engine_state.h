@@ -20,6 +20,7 @@
 #include "runtime/buffer.h"
 #include "runtime/engine.h"
 #include "runtime/fingerprint.h"
+#include "runtime/forks.h"
 #include "runtime/shape.h"
 
 namespace stator {
@@ -49,6 +50,8 @@ struct Engine::State {
   void Derive(const BoundPlan& bound, int step, const Schedule& schedule);
   void DiscardUnread(int step, const Schedule& schedule);
   void DropPrograms();
+  // Whether the programs were made before a fork, for threads that this process has not.
+  bool HasForked() const { return NumForks() != num_forks; }
   // The lock, ahead of a thread that packs in the background.
   std::unique_lock<std::shared_mutex> Lock();
   std::shared_lock<std::shared_mutex> LockShared();
@@ -76,6 +79,8 @@ struct Engine::State {
 
   std::list<std::shared_ptr<LoadedShape>> shapes;  // the last used first
   int64_t generation = 0;                          // counts the times that programs were dropped
+
+  int64_t num_forks = NumForks();  // when the programs were made
 
   // The constants of some shapes being packed, step by step.
   struct Packing {
