@@ -77,7 +77,7 @@ class FrozenWeights:
 
     def contents(self) -> list[torch.Tensor]:
         """The weights as contiguous tensors on the same memory."""
-        return [self._content(i, tensor) for i, tensor in enumerate(self._seen.tensors)]
+        return [self._content(i, tensor)[0] for i, tensor in enumerate(self._seen.tensors)]
 
     def bind(self, engines: Sequence[_ffi.Engine]) -> None:
         """From now on a change of a weight refits these engines."""
@@ -107,8 +107,7 @@ class FrozenWeights:
         # Looked at before the engines read them: a write from now on is a change.
         seen = _Seen(current)
         for i, tensor in enumerate(current):
-            content = self._content(i, tensor)
-            copied = content.data_ptr() != tensor.data_ptr()
+            content, copied = self._content(i, tensor)
             if copied:
                 seen.copied = True
                 warn_fallback(
@@ -133,11 +132,15 @@ class FrozenWeights:
                 "again"
             )
 
-    def _content(self, i: int, tensor: torch.Tensor) -> torch.Tensor:
+    def _content(self, i: int, tensor: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """The weight's elements as a contiguous tensor, and whether that had to be a copy."""
         order = self.orders[i]
         assert order is not None, "can_freeze() was asked"
-        content = tensor.detach().permute(order).contiguous()
-        return content if is_aligned(content) else content.clone()
+        now = tensor.detach()  # another thread may set `tensor.data`
+        content = now.permute(order).contiguous()
+        if not is_aligned(content):
+            content = content.clone()
+        return content, content.data_ptr() != now.data_ptr()
 
 
 class _Seen:
