@@ -33,12 +33,21 @@ def take_out_views(gm: GraphModule, num_writes: int = 0) -> list[Any]:
     for out in outputs[num_writes:]:
         if isinstance(out, Node) and out not in kept:
             base = _find_base(out)
-            shared = base.op == "placeholder" or (len(sharing[base]) > 1 and _has_layout(base))
-            out = base if shared else out
+            out = base if _is_made_in_torch(out, base, len(sharing[base])) else out
         if not isinstance(out, Node) or out not in kept:
             kept.append(out)
     gm.graph.output_node().args = (tuple(kept),)
     return list(outputs)
+
+
+def _is_made_in_torch(view: Node, base: Node, num_sharing: int) -> bool:
+    """Whether torch makes an output from what it is a view of. Engines make the others: values of
+    their own, and dense views that nothing returned shares memory with."""
+    if view is base or base.op == "placeholder":
+        return view is not base
+    if memory_order(base.meta["val"]) is None:  # an engine would lay it out otherwise
+        return False
+    return num_sharing > 1 or memory_order(view.meta["val"]) is None
 
 
 def build_runner(
@@ -203,9 +212,8 @@ class _Builder:
         copies = self.find_copies(slots, set(outputs[: len(writes)]))
         slots.update((node, slot) for node, (_, slot, _) in copies.items())
         for base in {_find_base(view): None for view in views}:
-            strides = _dense_strides(base.meta["val"])
-            if base.op != "placeholder" and base not in copies and strides is not None:
-                copies[base] = (slots[base], slots[base], strides)  # an engine may choose others
+            if base.op != "placeholder" and base not in copies:  # an engine may choose others
+                copies[base] = (slots[base], slots[base], memory_order(base.meta["val"]))
         if views:
             self.add_views(views, slots)
         last_use: dict[int, int] = {}
@@ -243,13 +251,7 @@ class _Builder:
             owned = owners.setdefault(self.memory[slot], base) is base
             if not owned or (node in written and base.op == "placeholder"):
                 to = self.slot(f"copy:{node.name}")
-                tensor = node.meta["val"]
-                strides = _dense_strides(tensor)
-                copies[node] = (
-                    slot,
-                    to,
-                    () if strides is None and _is_row_major(tensor) else strides,
-                )
+                copies[node] = (slot, to, memory_order(node.meta["val"]))
         return copies
 
 
@@ -275,20 +277,3 @@ def _find_base(node: Node, stop: Container[Node] = ()) -> Node:
             break
         node = call.args[0]
     return node
-
-
-def _has_layout(base: Node) -> bool:
-    """Whether a tensor can be laid out as torch would: else views of it may be none."""
-    tensor = base.meta["val"]
-    return _dense_strides(tensor) is not None or _is_row_major(tensor)
-
-
-def _is_row_major(tensor: torch.Tensor) -> bool:
-    """Of a dynamic tensor too, whatever its sizes turn out to be."""
-    return tensor.is_contiguous()
-
-
-def _dense_strides(tensor: torch.Tensor) -> tuple[int, ...] | None:
-    """The strides of a dense tensor without overlap; None of another, and of dynamic ones."""
-    static = all(type(size) is int for size in (*tensor.shape, *tensor.stride()))
-    return tensor.stride() if static and memory_order(tensor) is not None else None

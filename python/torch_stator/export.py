@@ -21,6 +21,7 @@ import sympy
 import torch
 from torch._export.serde import schema
 from torch._export.serde import serialize as serde
+from torch.utils._sympy.functions import Max
 from torch.utils._sympy.value_ranges import ValueRanges
 
 _TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
@@ -167,12 +168,44 @@ def _brought(node: torch.fx.Node, value: torch.Tensor, device: torch.device) -> 
 
 
 def memory_order(tensor: torch.Tensor) -> list[int] | None:
-    """The dims from outermost to innermost in memory, for a dense tensor without overlap; None for
-    one with gaps. `tensor.permute(order)` is then contiguous."""
-    order = sorted(
-        range(tensor.dim()), key=lambda dim: (-tensor.stride(dim), tensor.shape[dim] == 1)
+    """The dims from outermost to innermost in memory, for a dense tensor without overlap, whatever
+    its symbolic sizes turn out to be; None for one with gaps. `tensor.permute(order)` is then
+    contiguous. Adds no guards."""
+    hints = [_hint(stride) for stride in tensor.stride()]
+    if None in hints:
+        return None
+    order = sorted(range(tensor.dim()), key=lambda dim: (-hints[dim], _same(tensor.shape[dim], 1)))
+    if all(type(n) is int for n in (*tensor.shape, *tensor.stride())):
+        return order if tensor.permute(order).is_contiguous() else None
+    expected: Any = 1
+    for dim in reversed(order):
+        if _same(tensor.shape[dim], 1):
+            continue
+        if not _same(tensor.stride(dim), expected):
+            return None
+        expected = _expression(expected) * _expression(tensor.shape[dim])
+    return order
+
+
+def _expression(size: Any) -> sympy.Expr:
+    """Of a size or stride. Strides count an empty dim as one element: a tensor without elements
+    lies anywhere."""
+    expr = sympy.sympify(size.node.expr if isinstance(size, torch.SymInt) else size)
+    return expr.replace(
+        lambda e: isinstance(e, (sympy.Max, Max)) and 1 in e.args and len(e.args) == 2,
+        lambda e: e.args[1] if e.args[0] == 1 else e.args[0],
     )
-    return order if tensor.permute(order).is_contiguous() else None
+
+
+def _same(lhs: Any, rhs: Any) -> bool:
+    if type(lhs) is int and type(rhs) is int:
+        return lhs == rhs
+    return sympy.expand(_expression(lhs) - _expression(rhs)) == 0
+
+
+def _hint(size: Any) -> int | None:
+    """The size in the example that was traced, as far as that is known."""
+    return size.node.hint if isinstance(size, torch.SymInt) else size
 
 
 def put_in_memory_order(gm: torch.fx.GraphModule, node: torch.fx.Node, order: list[int]) -> None:

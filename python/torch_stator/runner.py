@@ -30,8 +30,8 @@ Part = _ffi.Engine | ReferenceEngine | GraphModule | Callable[..., Any]
 # A step of a call: the slots that its part reads, those that take its results, and those that no
 # later step reads.
 Step = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-# From a slot to a slot, with strides: () for row-major ones, None for those that torch chooses.
-# To the same slot: only if the strides are others.
+# From a slot to a slot, dense, the dims from outermost to innermost; None: as torch chooses. To the
+# same slot: only if it lies otherwise.
 Copy = tuple[int, int, Sequence[int] | None]
 
 
@@ -133,9 +133,9 @@ class Runner:
             for slot, order in self._permuted:  # as the graph takes it (export.put_in_memory_order)
                 values[slot] = values[slot].permute(order)
         _run(self._steps, values)
-        for source, slot, strides in self._copies:
-            if source != slot or values[source].stride() != strides:
-                values[slot] = _copy(values[source], strides)
+        for source, slot, order in self._copies:
+            if source != slot or not _lies_in(order, values[source]):
+                values[slot] = _copy(values[source], order)
         for argument, slot in self._writes:
             if values[slot] is not values[argument]:
                 values[slot] = values[argument].copy_(values[slot])
@@ -204,13 +204,15 @@ def _is_on_gpu(part: Part) -> bool:
     return isinstance(part, _ffi.Engine) and part.device() != "cpu"
 
 
-def _copy(tensor: torch.Tensor, strides: Sequence[int] | None) -> torch.Tensor:
-    if strides is None:
+def _lies_in(order: Sequence[int] | None, tensor: torch.Tensor) -> bool:
+    return order is None or tensor.permute(order).is_contiguous()
+
+
+def _copy(tensor: torch.Tensor, order: Sequence[int] | None) -> torch.Tensor:
+    if order is None:
         return tensor.clone()
-    if len(strides) < tensor.dim():
-        return tensor.clone(memory_format=torch.contiguous_format)
-    empty = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
-    return empty.copy_(tensor)
+    copy = tensor.permute(order).clone(memory_format=torch.contiguous_format)
+    return copy.permute(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _find_updates(

@@ -43,7 +43,7 @@ from .saved_weights import SavedWeights
 from .signature import DynamicSize, Input, Size
 from .torch_part import part_from_json, part_to_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _KINDS = ("user", "state", "constant")
 _MAX_VALUES = 2**24  # of a graph
 
@@ -255,10 +255,12 @@ def _read_moves(
 ) -> tuple[list[Copy], list[tuple[int, int]]]:
     """The copies and the writes to arguments, behind the steps and before the views."""
     copies: list[Copy] = []
-    for source, slot, strides in document["copies"]:
+    for source, slot, order in document["copies"]:
         require(source in alive, "it copies what no step made")
-        sizes = None if strides is None else tuple(map(_read_int, strides))
-        copies.append((source, _read_int(slot, total), sizes))
+        if order is not None:
+            order = tuple(map(_read_int, order))
+            require(sorted(order) == [*range(len(order))], f"{order!r} is no order of dims")
+        copies.append((source, _read_int(slot, total), order))
         alive.add(slot)
     writes = []
     for argument, slot in document["writes"]:

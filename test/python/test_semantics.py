@@ -54,12 +54,12 @@ def writes_integers(x):
 @case(X.t())
 def shares_memory(x):
     y = x + 1
-    return x, x.t(), x[1], x.contiguous(), x.reshape(12), x.to(torch.float32), y, y.t()
+    return x, x.t(), x[1], x.contiguous(), x.reshape(12), x.to(torch.float32), y, y.t(), y[0]
 
 
 @case(X[:, :1].contiguous())
 def expands(x):
-    return x.expand(3, 5), x.detach(), torch.split(x * 2, 1)
+    return x.expand(3, 5), x.detach(), torch.split(x * 2, 1), (x + 1).expand(3, 5)
 
 
 class Buffers(nn.Module):

@@ -401,7 +401,8 @@ Program ParseProgram(std::string_view text) {
     RangeConstraint constraint;
     JsonRef min = range.Find("min_val"), max = range.Find("max_val");
     if (!min.is_null()) constraint.min = std::max<int64_t>(min.GetInt(), 0);
-    if (!max.is_null()) constraint.max = max.GetInt();
+    // A number below 0 is no size; nothing that has a size can hang on it.
+    if (!max.is_null()) constraint.max = std::max<int64_t>(max.GetInt(), 0);
     if (constraint.min > constraint.max) range.Corrupt("an empty range");
     program.ranges[name] = constraint;
   });
