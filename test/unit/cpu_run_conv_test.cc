@@ -136,17 +136,55 @@ TEST_P(ConvLayout, RunsPostOps) {
   }
 }
 
+std::string InType(std::string body, std::string_view dtype) {
+  for (size_t at = 0; (at = body.find("f32", at)) != std::string::npos; ++at) {
+    body.replace(at, 3, dtype);
+  }
+  return body;
+}
+
 TEST_P(ConvLayout, KeepsNonFiniteNumbers) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   for (const char* tail : kTails) {
     for (float value : {std::numeric_limits<float>::quiet_NaN(), kInf, -kInf}) {
-      SCOPED_TRACE(fmt::format("{} of {}", tail, value));
-      StepRunner runner(WithTail(tail));
-      runner.rtol = runner.atol = 2e-5;
-      runner.constants = {1, 2, 4, 5};
-      runner.SetInput(1, 0.125f);
-      runner.SetElement(0, 5, value);
-      RunLayout(runner, GetParam());
+      for (std::string_view dtype : {"f32", "bf16"}) {
+        SCOPED_TRACE(fmt::format("{} of {} {}", tail, dtype, value));
+        StepRunner runner(InType(WithTail(tail), dtype));
+        runner.rtol = runner.atol = dtype == "f32" ? 2e-5 : 0.1;
+        runner.constants = {1, 2, 4, 5};
+        runner.SetInput(1, 0.125f);
+        runner.SetElement(0, 5, value);
+        RunLayout(runner, GetParam());
+      }
+    }
+  }
+}
+
+// The reference rounds each node's result to the type, a kernel only the last.
+TEST_P(ConvLayout, RunsHalfPrecision) {
+  std::vector<std::string> bodies;
+  for (const ConvCase& c : kCases) bodies.push_back(Conv(c));
+  for (const char* tail : kTails) bodies.push_back(WithTail(tail));
+  for (std::string_view dtype : {"bf16", "f16"}) {
+    double ulp = dtype == "bf16" ? 0x1p-7 : 0x1p-10;
+    for (const std::string& f32_body : bodies) {
+      std::string body = InType(f32_body, dtype);
+      SCOPED_TRACE(body);
+      StepRunner runner(body);
+      bool has_tail = body.find("%y") != std::string::npos;
+      runner.rtol = has_tail ? 4 * ulp : ulp;
+      runner.atol = has_tail ? 40 * ulp : 2e-5;  // what is summed up is as large as 40
+      for (bool channels_last : {false, true}) {
+        if (channels_last) {
+          runner.SetInputLayout(0, {0, 2, 3, 1});
+          if (has_tail) runner.SetInputLayout(3, {0, 2, 3, 1});
+          runner.SetOutputLayout({0, 2, 3, 1});
+        }
+        runner.constants = {};
+        RunLayout(runner, GetParam());
+        runner.constants = {1, 2, 4, 5};
+        EXPECT_TRUE(RunLayout(runner, GetParam()) || GetParam() != "channels_last");
+      }
     }
   }
 }

@@ -20,11 +20,19 @@ bool RunForm(StepRunner& runner, std::string_view form) {
   return found;
 }
 
-std::string Layer(int m, int k, int n) {
+std::string Layer(int m, int k, int n, std::string_view dtype = "f32") {
   return fmt::format(
-      "graph @gemm(%x: f32[{0}, {1}], %w: f32[{1}, {2}]) {{\n"
+      "graph @gemm(%x: {3}[{0}, {1}], %w: {3}[{1}, {2}]) {{\n"
       "  %0 = matmul(%x, %w)\n  return %0\n}}",
-      m, k, n);
+      m, k, n, dtype);
+}
+
+// The reference rounds each node's result to the type, a kernel only the last: `num_nodes` ulps.
+void SetTolerance(StepRunner& runner, std::string_view dtype, int num_nodes) {
+  if (dtype == "f32") return;
+  double ulp = dtype == "bf16" ? 0x1p-7 : 0x1p-10;
+  runner.rtol = num_nodes * ulp;
+  runner.atol = num_nodes > 1 ? 20 * ulp : 1e-5;  // what is summed up is as large as 20
 }
 
 class GemmForm : public TestWithParam<std::string_view> {};
@@ -130,11 +138,12 @@ constexpr const char* kPostOps[] = {
     "div(%0, %number)",
 };
 
-std::string WithPostOp(const std::string& post_op) {
-  return "graph @gemm(%x: f32[11, 24], %w: f32[24, 40], %bias: f32[40], %full: f32[11, 40]) {\n"
-         "  literal %number: f32[] = [4.0]\n"
-         "  %0 = matmul(%x, %w)\n  %1 = " +
-         post_op + "\n  return %1\n}";
+std::string WithPostOp(const std::string& post_op, std::string_view dtype = "f32") {
+  return fmt::format(
+      "graph @gemm(%x: {0}[11, 24], %w: {0}[24, 40], %bias: {0}[40], %full: {0}[11, 40]) {{\n"
+      "  literal %number: {0}[] = [4.0]\n"
+      "  %0 = matmul(%x, %w)\n  %1 = {1}\n  return %1\n}}",
+      dtype, post_op);
 }
 
 TEST_P(GemmForm, RunsPostOps) {
@@ -152,11 +161,53 @@ TEST_P(GemmForm, KeepsNonFiniteNumbers) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   for (const char* post_op : kPostOps) {
     for (float value : {std::numeric_limits<float>::quiet_NaN(), kInf, -kInf}) {
-      SCOPED_TRACE(fmt::format("{} of {}", post_op, value));
-      StepRunner runner(WithPostOp(post_op));
-      runner.constants = {1, 2};
-      runner.SetElement(0, 5, value);
-      runner.SetInput(1, 0.25f);
+      for (const char* dtype : {"f32", "bf16", "f16"}) {
+        SCOPED_TRACE(fmt::format("{} of {} {}", post_op, dtype, value));
+        StepRunner runner(WithPostOp(post_op, dtype));
+        SetTolerance(runner, dtype, 2);
+        runner.constants = {1, 2};
+        runner.SetElement(0, 5, value);
+        runner.SetInput(1, 0.25f);
+        EXPECT_TRUE(RunForm(runner, GetParam()));
+      }
+    }
+  }
+}
+
+TEST_P(GemmForm, RunsHalfPrecision) {
+  for (std::string_view dtype : {"bf16", "f16"}) {
+    for (auto [m, k, n] : {std::array{1, 1, 1}, {1, 17, 33}, {3, 40, 5}, {64, 31, 65}}) {
+      for (std::set<int> constants : {std::set<int>{}, {1}}) {
+        SCOPED_TRACE(fmt::format("{} {} {} {}, {} constant", dtype, m, k, n, constants.size()));
+        StepRunner runner(Layer(m, k, n, dtype));
+        SetTolerance(runner, dtype, 1);
+        runner.constants = constants;
+        EXPECT_TRUE(RunForm(runner, GetParam()));
+        runner.SetInputLayout(1, {1, 0});
+        EXPECT_TRUE(RunForm(runner, GetParam()));
+        runner.SetInputLayout(0, {0, 1}, 5);
+        runner.SetOutputLayout({0, 1}, 3);
+        EXPECT_TRUE(RunForm(runner, GetParam()));
+        runner.SetInputLayout(0, {1, 0});
+        runner.SetOutputLayout({1, 0});
+        EXPECT_TRUE(RunForm(runner, GetParam()));
+      }
+    }
+  }
+}
+
+TEST_P(GemmForm, RunsPostOpsInHalfPrecision) {
+  for (std::string_view dtype : {"bf16", "f16"}) {
+    for (const char* post_op : kPostOps) {
+      SCOPED_TRACE(fmt::format("{} of {}", post_op, dtype));
+      StepRunner runner(WithPostOp(post_op, dtype));
+      SetTolerance(runner, dtype, 2);
+      runner.SetInput(3, 1.5f);  // no divisor near 0
+      for (std::set<int> constants : {std::set<int>{}, {1}, {1, 2}}) {
+        runner.constants = constants;
+        EXPECT_TRUE(RunForm(runner, GetParam()));
+      }
+      runner.SetInputLayout(3, {1, 0});
       EXPECT_TRUE(RunForm(runner, GetParam()));
     }
   }
@@ -233,16 +284,22 @@ TEST(GemmTest, PreparesWhatOneDnnCannotRun) {
   }
 }
 
-TEST(GemmTest, RunsHalfPrecision) {
-  for (const char* dtype : {"bf16", "f16"}) {
+TEST(GemmTest, RunsStacksInHalfPrecision) {
+  for (std::string_view dtype : {"bf16", "f16"}) {
     SCOPED_TRACE(dtype);
-    StepRunner runner(fmt::format(
-        "graph @gemm(%a: {0}[3, 40], %b: {0}[40, 5]) {{\n  %0 = matmul(%a, %b)\n  return %0\n}}",
-        dtype));
-    runner.constants = {1};
-    runner.rtol = dtype == std::string("bf16") ? 8e-3 : 1e-3;
-    ASSERT_TRUE(runner.Load(PrepareGemm));
-    runner.RunAndCompare();
+    StepRunner runner(
+        fmt::format("graph @gemm(%a: {0}[2, 4, 9, 16], %b: {0}[2, 4, 16, 9]) {{\n"
+                    "  literal %c: {0}[] = [0.125]\n  %0 = matmul(%a, %b)\n  %1 = mul(%0, %c)\n"
+                    "  return %1\n}}",
+                    dtype));
+    SetTolerance(runner, dtype, 1);
+    EXPECT_TRUE(RunForm(runner, "matmul"));
+    runner.SetInputLayout(0, {0, 2, 1, 3});
+    runner.SetInputLayout(1, {0, 3, 1, 2});
+    runner.SetOutputLayout({0, 2, 1, 3});
+    EXPECT_TRUE(RunForm(runner, "matmul"));
+    runner.ExpandInput(0, 1);
+    EXPECT_TRUE(RunForm(runner, "matmul"));
   }
 }
 

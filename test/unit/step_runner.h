@@ -46,10 +46,13 @@ class StepRunner {
     Fill(inputs_[index], [&] { return value; });
   }
   void SetElement(int index, int64_t offset, float value) {
-    Data<float>(inputs_[index].ref)[offset] = value;
+    DispatchFloat(inputs_[index].ref.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      Data<T>(inputs_[index].ref)[offset] = T(value);
+    });
   }
 
-  // Lays input `index` (a dense tensor of f32) out anew: dims from outermost to innermost as in
+  // Lays input `index` (a dense tensor) out anew: dims from outermost to innermost as in
   // `order`, `gap` elements free after each run of the innermost dim.
   void SetInputLayout(int index, const DimOrder& order, int64_t gap = 0) {
     inputs_[index] = Relaid(inputs_[index], order, gap);

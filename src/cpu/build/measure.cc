@@ -26,18 +26,29 @@ constexpr double kBudgetSeconds = 6e-3;
 constexpr int kMinRuns = 2, kMaxRuns = 20;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Normally distributed floats, the same in every process, repeated to fill the buffer.
-void FillRandom(const DeviceBuffer& buffer) {
-  static const std::vector<float> block = [] {
-    std::vector<float> values(1 << 14);
-    std::mt19937 engine(0);
-    std::normal_distribution<float> normal(0.0f, 0.5f);
-    for (float& value : values) value = normal(engine);
-    return values;
-  }();
-  size_t block_bytes = block.size() * sizeof(float), size = buffer.bytes();
-  for (size_t at = 0; at < size; at += block_bytes) {
-    std::memcpy(buffer.data() + at, block.data(), std::min(block_bytes, size - at));
+// Normally distributed numbers, the same in every process.
+template <typename T>
+std::vector<T> MakeRandom() {
+  std::vector<T> values(1 << 14);
+  std::mt19937 engine(0);
+  std::normal_distribution<float> normal(0.0f, 0.5f);
+  for (T& value : values) value = T(normal(engine));
+  return values;
+}
+
+// Repeats them to fill the buffer, as floats where `dtype` is none that oneDNN multiplies.
+void FillRandom(const DeviceBuffer& buffer, DType dtype) {
+  auto fill = [&]<typename T>(T) {
+    static const std::vector<T> block = MakeRandom<T>();
+    size_t block_bytes = block.size() * sizeof(T), size = buffer.bytes();
+    for (size_t at = 0; at < size; at += block_bytes) {
+      std::memcpy(buffer.data() + at, block.data(), std::min(block_bytes, size - at));
+    }
+  };
+  switch (dtype) {
+    case DType::kFloat16: return fill(Float16{});
+    case DType::kBFloat16: return fill(BFloat16{});
+    default: return fill(float{});
   }
 }
 
@@ -102,7 +113,7 @@ class Bench {
       elements += std::max<int64_t>(ref.dims[i] - 1, 0) * ref.strides[i];
     }
     buffers_.emplace_back(CpuDevice(), elements * static_cast<int64_t>(DTypeSize(ref.dtype)));
-    FillRandom(buffers_.back());
+    FillRandom(buffers_.back(), ref.dtype);
     ref.data = buffers_.back().data();
     return ref;
   }

@@ -35,9 +35,9 @@ Sizes OrderedStrides(const Sizes& dims, const DimOrder& order) {
   return strides;
 }
 
-memory::desc ChannelsLastDesc(const Sizes& dims) {
+memory::desc ChannelsLastDesc(DType dtype, const Sizes& dims) {
   DimOrder order = ChannelsLastOrder(static_cast<int>(dims.size()));
-  return MakeDesc(DType::kFloat32, dims, OrderedStrides(dims, order));
+  return MakeDesc(dtype, dims, OrderedStrides(dims, order));
 }
 
 // How an activation lies. Strides of dims of size 1 say nothing: they become those of a dense
@@ -98,7 +98,16 @@ class ConvMaker {
         groups_(attrs_.GetInt("groups")) {}
 
   std::unique_ptr<PreparedStep> Run() const {
-    memory::desc x = WantedDesc(x_), out = WantedDesc(out_), weights = WeightsDesc();
+    std::unique_ptr<PreparedStep> step;
+    if (Multiplies(out_.dtype)) step = Make(out_.dtype);
+    if (!step && out_.dtype != DType::kFloat32) step = Make(DType::kFloat32);
+    return step;
+  }
+
+ private:
+  // The step whose primitive multiplies numbers of this type.
+  std::unique_ptr<PreparedStep> Make(DType dtype) const {
+    memory::desc x = WantedDesc(x_, dtype), out = WantedDesc(out_, dtype), weights = WeightsDesc();
     Fusion fusion;
     // Where the primitive likes its operands as they lie, "any" would be "given" over again.
     fusion.must_reorder = layout_ == Layout::kAny && w_.data != nullptr;
@@ -114,7 +123,7 @@ class ConvMaker {
       memory::desc given = MakeDesc(operand.dtype, operand.dims, operand.strides);
       fusion.arguments.push_back({DNNL_ARG_BIAS, MakeInput(site_, fused_.operands[2], given)});
     }
-    fusion.weights = MakeAnyDesc(DType::kFloat32, weights.get_dims());
+    fusion.weights = MakeAnyDesc(dtype, weights.get_dims());
     fusion.make = [=, window = GetWindow(), transposed = transposed_](
                       const memory::desc& w, const dnnl::primitive_attr& attr) {
       return MakePrimitive(transposed, window, x, w, bias, out, attr);
@@ -123,11 +132,10 @@ class ConvMaker {
     return FindFusedStep(site_, fused_, 0, std::move(fusion));
   }
 
- private:
-  memory::desc WantedDesc(const TensorRef& tensor) const {
-    if (layout_ == Layout::kAny) return MakeAnyDesc(DType::kFloat32, tensor.dims);
-    bool given = layout_ == Layout::kGiven && tensor.dtype == DType::kFloat32;
-    return given ? ActivationDesc(tensor) : ChannelsLastDesc(tensor.dims);
+  memory::desc WantedDesc(const TensorRef& tensor, DType dtype) const {
+    if (layout_ == Layout::kAny) return MakeAnyDesc(dtype, tensor.dims);
+    bool given = layout_ == Layout::kGiven && tensor.dtype == dtype;
+    return given ? ActivationDesc(tensor) : ChannelsLastDesc(dtype, tensor.dims);
   }
 
   // w as [groups,] out channels, in channels, kernel. A transposed w has in channels first.

@@ -62,8 +62,8 @@ memory::desc RowsDesc(DType dtype, const Matrix& m, Form form) {
   }
 }
 
-memory::desc DenseRowsDesc(const Matrix& m, Form form) {
-  return RowsDesc(DType::kFloat32, MakeMatrix(m.rows, m.columns, m.columns, 1), form);
+memory::desc DenseRowsDesc(DType dtype, const Matrix& m, Form form) {
+  return RowsDesc(dtype, MakeMatrix(m.rows, m.columns, m.columns, 1), form);
 }
 
 memory::desc WeightsDesc(DType dtype, const Matrix& b, Form form) {
@@ -155,13 +155,19 @@ class GemmMaker {
       if (form_ != Form::kMatmul) return nullptr;
       problem = MakeStack();
     }
-    memory::desc any_b = MakeAnyDesc(DType::kFloat32, problem->b.get_dims());
+    auto any_b = [&](DType dtype) { return MakeAnyDesc(dtype, problem->b.get_dims()); };
     std::unique_ptr<PreparedStep> step;
-    if (out_.dtype == DType::kFloat32 && !Repeats(problem->a)) {
-      bool packs = (is_layer && Packs()) || Repeats(problem->b);
-      step = Make(*problem, problem->a, packs ? any_b : problem->b, problem->out);
+    if (Multiplies(out_.dtype)) {
+      if (!Repeats(problem->a)) {
+        bool packs = (is_layer && Packs()) || Repeats(problem->b);
+        step = Make(*problem, problem->a, packs ? any_b(b_.dtype) : problem->b, problem->out);
+      }
+      if (!step) step = Make(*problem, problem->dense_a, any_b(b_.dtype), problem->dense_out);
     }
-    if (!step) step = Make(*problem, problem->dense_a, any_b, problem->dense_out);
+    if (!step && out_.dtype != DType::kFloat32) {
+      step = Make(*problem, WithType(problem->dense_a, DType::kFloat32), any_b(DType::kFloat32),
+                  WithType(problem->dense_out, DType::kFloat32));
+    }
     return step;
   }
 
@@ -184,23 +190,24 @@ class GemmMaker {
     Problem problem{.a = RowsDesc(a_.dtype, *a, form_),
                     .b = WeightsDesc(b_.dtype, LastMatrix(b_), form_),
                     .out = RowsDesc(out_.dtype, *out, form_),
-                    .dense_a = DenseRowsDesc(*a, form_),
-                    .dense_out = DenseRowsDesc(*out, form_),
+                    .dense_a = DenseRowsDesc(a_.dtype, *a, form_),
+                    .dense_out = DenseRowsDesc(out_.dtype, *out, form_),
                     .post_ops = {}};
     for (const PostOp& post_op : fused_.post_ops) {
       problem.post_ops.emplace_back();
       if (!post_op.is_binary()) continue;
-      std::optional<Matrix> rows = FindRows(site_.inputs[post_op.input]);
+      const TensorRef& operand = site_.inputs[post_op.input];
+      std::optional<Matrix> rows = FindRows(operand);
       if (!rows) return std::nullopt;
-      problem.post_ops.back() = RowsDesc(DType::kFloat32, *rows, form_);
+      problem.post_ops.back() = RowsDesc(operand.dtype, *rows, form_);
     }
     return problem;
   }
 
   Problem MakeStack() const {
     int rank = out_.rank();
-    auto dense = [](const memory::desc& desc) {
-      return MakeDesc(DType::kFloat32, desc.get_dims(), DenseStrides(desc.get_dims()));
+    auto dense = [](const TensorRef& tensor, const memory::desc& desc) {
+      return MakeDesc(tensor.dtype, desc.get_dims(), DenseStrides(desc.get_dims()));
     };
     Problem problem{.a = StackDesc(a_, rank),
                     .b = StackDesc(b_, rank),
@@ -208,8 +215,8 @@ class GemmMaker {
                     .dense_a = {},
                     .dense_out = {},
                     .post_ops = {}};
-    problem.dense_a = dense(problem.a);
-    problem.dense_out = dense(problem.out);
+    problem.dense_a = dense(a_, problem.a);
+    problem.dense_out = dense(out_, problem.out);
     for (const PostOp& post_op : fused_.post_ops) {
       problem.post_ops.emplace_back();
       if (!post_op.is_binary()) continue;
@@ -232,7 +239,7 @@ class GemmMaker {
       bias = BiasDesc(out);
       const TensorRef& operand = site_.inputs[fused_.post_ops[0].input];
       memory::dims strides(bias.get_ndims(), operand.strides.back());
-      memory::desc given = MakeDesc(DType::kFloat32, bias.get_dims(), strides);
+      memory::desc given = MakeDesc(operand.dtype, bias.get_dims(), strides);
       fusion.arguments.push_back(
           {DNNL_ARG_BIAS, MakeInput(site_, fused_.post_ops[0].input, given)});
     }

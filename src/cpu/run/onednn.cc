@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "cpu/run/convert.h"
 
 namespace stator {
 namespace {
@@ -109,6 +110,19 @@ memory::data_type OneDnnType(DType dtype) {
   }
 }
 
+bool Multiplies(DType dtype) {
+  auto has = [](dnnl::cpu_isa isa) {
+    int wanted = static_cast<int>(isa);  // a set of bits
+    return (static_cast<int>(dnnl::get_effective_cpu_isa()) & wanted) == wanted;
+  };
+  switch (dtype) {
+    case DType::kFloat32: return true;
+    case DType::kBFloat16: return has(dnnl::cpu_isa::avx512_core_bf16);
+    case DType::kFloat16: return has(dnnl::cpu_isa::avx512_core_fp16);
+    default: return false;
+  }
+}
+
 // Whether oneDNN can describe the strides: none may be less than what the dims inside of it span,
 // the gap behind their last element included. Of x[:, ::2] with 11 columns, rows are 11 apart, but
 // six elements of stride 2 span 12.
@@ -141,6 +155,10 @@ memory::desc MakeDesc(DType dtype, const memory::dims& dims, const memory::dims&
 
 memory::desc MakeAnyDesc(DType dtype, const memory::dims& dims) {
   return memory::desc(dims, OneDnnType(dtype), memory::format_tag::any);
+}
+
+memory::desc WithType(const memory::desc& desc, DType dtype) {
+  return MakeDesc(dtype, desc.get_dims(), desc.get_strides());
 }
 
 Operand MakeInput(const StepSite& site, int index, memory::desc given) {
@@ -298,10 +316,19 @@ void OneDnnStep::Bind(const Argument& argument, const memory::desc& wanted) {
 }
 
 OneDnnStep::Call OneDnnStep::MakeReorder(Binding from, Binding to) {
+  if (std::unique_ptr<PreparedStep> conversion = FindConversion(from.desc, to.desc)) {
+    int64_t ws = AddWs(conversion->ws_bytes());
+    return {.primitive = {},
+            .bindings = {std::move(from), std::move(to)},
+            .conversion = std::move(conversion),
+            .ws = ws};
+  }
   dnnl::reorder::primitive_desc desc(OneDnnEngine(), from.desc, OneDnnEngine(), to.desc);
   from.arg = DNNL_ARG_FROM;
   to.arg = DNNL_ARG_TO;
-  return {.primitive = dnnl::reorder(desc), .bindings = {std::move(from), std::move(to)}};
+  return {.primitive = dnnl::reorder(desc),
+          .bindings = {std::move(from), std::move(to)},
+          .conversion = nullptr};
 }
 
 bool OneDnnStep::IsFresh(const PackedCopy& copy) const {
@@ -356,6 +383,12 @@ void OneDnnStep::Run(const StepArgs& args) const {
   size_t next = 0;
   auto execute = [&](const Call& call) {
     Frame::CallArgs& handles = frame->calls[next++];
+    if (call.conversion) {
+      std::byte* from = Resolve(call.bindings[0], args);
+      std::byte* to = Resolve(call.bindings[1], args);
+      call.conversion->Run({.inputs = &from, .outputs = &to, .ws = args.ws + call.ws});
+      return;
+    }
     for (size_t i = 0; i < call.bindings.size(); ++i) {
       handles.memories[i].set_data_handle(Resolve(call.bindings[i], args));
     }

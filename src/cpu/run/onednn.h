@@ -29,6 +29,10 @@ std::string OneDnnName();
 // The oneDNN type of `dtype`, or undef where oneDNN has none.
 dnnl::memory::data_type OneDnnType(DType dtype);
 
+// Whether the processor multiplies numbers of this type as they are. Products of another type are
+// faster in float32, between conversions.
+bool Multiplies(DType dtype);
+
 // Whether oneDNN can read and write all operands: it has their dtypes, can describe their strides,
 // and none is empty.
 bool CanOneDnnRun(const StepSite& site);
@@ -38,6 +42,8 @@ dnnl::memory::desc MakeDesc(DType dtype, const dnnl::memory::dims& dims,
                             const dnnl::memory::dims& strides);
 // The layout left to the primitive.
 dnnl::memory::desc MakeAnyDesc(DType dtype, const dnnl::memory::dims& dims);
+// The strided layout with elements of another type.
+dnnl::memory::desc WithType(const dnnl::memory::desc& desc, DType dtype);
 
 // A tensor of the step, and how it lies in memory.
 struct Operand {
@@ -126,6 +132,9 @@ class OneDnnStep final : public PreparedStep {
   struct Call {
     dnnl::primitive primitive;
     std::vector<Binding> bindings;
+    // In place of a primitive: from the first binding to the second one, with scratch at `ws`.
+    std::unique_ptr<PreparedStep> conversion;
+    int64_t ws = 0;
   };
   // oneDNN's handles for one Run; kept for the next one.
   struct Frame;
@@ -133,7 +142,7 @@ class OneDnnStep final : public PreparedStep {
   OneDnnStep(const dnnl::primitive_desc& desc, const Fusion& fusion);
   void Bind(const Argument& argument, const dnnl::memory::desc& wanted);
   int64_t AddWs(int64_t bytes);
-  static Call MakeReorder(Binding from, Binding to);
+  Call MakeReorder(Binding from, Binding to);
   bool IsFresh(const PackedCopy& copy) const;
   std::unique_ptr<Frame> TakeFrame() const;
   std::byte* Resolve(const Binding& binding, const StepArgs& args) const;

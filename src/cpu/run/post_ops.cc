@@ -97,13 +97,13 @@ dnnl::memory::desc DenseDesc(const dnnl::memory::desc& desc) {
   return MakeDesc(DType::kFloat32, dims, DenseStrides(dims));
 }
 
-std::optional<PostOp> FindPostOp(const Graph& body, const EpilogueOp& op) {
+std::optional<PostOp> FindPostOp(const Graph& body, const EpilogueOp& op, DType dtype) {
   const Node& node = *op.node;
   if (node.inputs.size() == 1) return FindUnary(node);
   if (op.number) return FindLinear(node.op->name, op.chain, static_cast<float>(*op.number));
   std::optional<Algorithm> binary = FindBinary(node.op->name, op.chain);
   DType operand = body.type(body.inputs()[op.input]).dtype;
-  if (!binary || operand != DType::kFloat32) return std::nullopt;
+  if (!binary || operand != dtype) return std::nullopt;
   return PostOp{.algorithm = *binary, .input = op.input, .per_channel = op.per_channel};
 }
 
@@ -143,10 +143,11 @@ std::optional<FusedBody> FindFusedBody(const Graph& body) {
   if (!epilogue) epilogue = FindEpilogue(body, "conv");
   if (!epilogue) return std::nullopt;
   FusedBody fused{.anchor = epilogue->anchor, .operands = epilogue->operands};
+  DType dtype = epilogue->anchor_dtype;
   for (const EpilogueOp& op : epilogue->ops) {
-    bool is_f32 = epilogue->anchor_dtype == DType::kFloat32 &&
-                  body.type(op.node->outputs[0]).dtype == DType::kFloat32;
-    std::optional<PostOp> post_op = is_f32 ? FindPostOp(body, op) : std::nullopt;
+    bool fits = OneDnnType(dtype) != dnnl::memory::data_type::undef &&
+                body.type(op.node->outputs[0]).dtype == dtype;
+    std::optional<PostOp> post_op = fits ? FindPostOp(body, op, dtype) : std::nullopt;
     if (!post_op) return std::nullopt;
     fused.post_ops.push_back(*post_op);
   }
