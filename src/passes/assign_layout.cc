@@ -6,14 +6,15 @@
 //   %3 = permute(%2) {perm = [0, 2, 1, 3]}        %3 = permute(%2) {perm = [0, 2, 1, 3]}
 //   %4 = reshape(%3) {dims = [5, 16]}             %4 = reshape(%3) {dims = [5, 16]}
 //
-// Convolutions and pools run fastest channels-last (oneDNN: NHWC), and pointwise nodes, pads and
-// concats follow what they read or what reads them, so that no value between them changes its
+// Convolutions and pools run fastest channels-last (oneDNN: NHWC), and pointwise nodes, norms, pads
+// and concats follow what they read or what reads them, so that no value between them changes its
 // order. Attention that only a permute reads is laid out as that permute wants it, which makes the
 // permute and a reshape behind it free. Inputs, weights and constants keep their order: the first
 // convolution reads strided. Outputs of the graph are given to the caller row-major by a copy
 // (compile/place.h).
 #include <algorithm>
 
+#include "ops/kernel_kind.h"
 #include "passes/match.h"
 #include "passes/passes.h"
 
@@ -33,13 +34,21 @@ bool IsWindowed(const Node& node) {
          node.op->name == "adaptive_max_pool";
 }
 
-// A pointwise node, pad, concat or resampling takes the order of the first operand of its own sizes
-// that has one; all but the first change sizes and take it from any operand.
+// Whether a norm's kernel takes any order: those along the last dims read rows.
+bool IsNormOfAnyOrder(const Graph& graph, const Node& node) {
+  if (node.op->name == "group_norm") return true;
+  bool is_softmax = node.op->name == "softmax" || node.op->name == "log_softmax";
+  return is_softmax && !IsAlongLastDims(graph, node);
+}
+
+// A pointwise node, norm, pad, concat or resampling takes the order of the first operand of its own
+// sizes that has one; the last three change sizes and take it from any operand.
 bool Follows(const Graph& graph, const Node& node, DimOrder& order) {
   bool joins = node.op->name == "concat" || node.op->name == "pad" || node.op->name == "resample";
-  if (!joins && !node.op->Is(kPointwise)) return false;
+  if (!joins && !node.op->Is(kPointwise) && !IsNormOfAnyOrder(graph, node)) return false;
   const TensorType& type = graph.type(node.outputs[0]);
   for (ValueId input : node.inputs) {
+    if (!input.valid()) continue;
     const TensorType& from = graph.type(input);
     if (from.order.empty() || from.rank() != type.rank()) continue;
     if (!joins && from.dims != type.dims) continue;

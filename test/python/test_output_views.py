@@ -37,7 +37,7 @@ def views(draw, shape):
         extra = draw(st.lists(st.integers(1, 3), max_size=1))
         grown = [draw(st.integers(1, 3)) if n == 1 else -1 for n in shape]
         made = [n if g == -1 else g for n, g in zip(shape, grown, strict=True)]
-        return kind, (*extra, *grown), [*extra, *made]
+        return kind, ((*extra, *grown),), [*extra, *made]
     dim = draw(dims)
     size = shape[dim]
     if kind == "slice":

@@ -13,9 +13,9 @@ namespace {
 using namespace testing;  // NOLINT: the helpers above
 
 constexpr std::string_view kOps[] = {
-    "argmax",       "argmin",    "cumsum", "cumprod",       "cummax", "cummin",
-    "logcumsumexp", "sort",      "topk",   "embedding_bag", "gather", "index",
-    "scatter",      "index_put", "pad",    "flip",          "tril",   "triu"};
+    "argmax", "argmin", "cumsum",        "cumprod", "cummax",  "cummin",      "logcumsumexp",
+    "sort",   "topk",   "embedding_bag", "gather",  "index",   "scatter",     "index_put",
+    "pad",    "flip",   "tril",          "triu",    "softmax", "log_softmax", "group_norm"};
 
 void FillIntegers(const TensorRef& tensor, std::mt19937& random, int64_t low, int64_t high) {
   DispatchDType(tensor.dtype, [&](auto zero) {
@@ -86,6 +86,26 @@ TEST(Node, LongLines) {
            "graph @g(%x: f16[3, 500]) {\n"
            " %0, %1 = topk(%x) {dim = 1, k = 300, largest = false, sorted = true}\n"
            " return %1\n}",
+       }) {
+    SCOPED_TRACE(text);
+    Check(ParseGraph(text), 0, 0, false);
+  }
+}
+
+TEST(Node, Norms) {
+  for (std::string_view text : {
+           "graph @g(%x: f32[3, 50, 70]) {\n %0 = softmax(%x) {axis = 1}\n return %0\n}",
+           "graph @g(%x: bf16[90, 300]) {\n %0 = softmax(%x) {axis = 0}\n return %0\n}",
+           "graph @g(%x: f64[90, 20]) {\n %0 = log_softmax(%x) {axis = 0}\n return %0\n}",
+           "graph @g(%x: f32[2, 200, 9, 7]) {\n %0 = log_softmax(%x) {axis = 1}\n return %0\n}",
+           "graph @g(%x: f32[2, 64, 19, 31], %w: f32[64], %b: f32[64]) {\n"
+           " %0 = group_norm(%x, %w, %b) {eps = 1e-05, groups = 8}\n return %0\n}",
+           "graph @g(%x: f16[2, 64, 9, 31], %w: f16[64]) {\n"
+           " %0 = group_norm(%x, %w) {eps = 1e-05, groups = 4}\n return %0\n}",
+           "graph @g(%x: f64[2, 24, 9, 31], %w: f64[24]) {\n"
+           " %0 = group_norm(%x, %w) {eps = 1e-05, groups = 24}\n return %0\n}",
+           "graph @g(%x: f32[2, 12000], %w: f32[12000]) {\n"
+           " %0 = group_norm(%x, %w) {eps = 1e-05, groups = 2}\n return %0\n}",
        }) {
     SCOPED_TRACE(text);
     Check(ParseGraph(text), 0, 0, false);

@@ -14,12 +14,13 @@ namespace {
 using PrepareFn = std::unique_ptr<PreparedStep> (*)(const NodeSite& site);
 
 const std::map<std::string_view, PrepareFn> kKernels = {
-    {"argmax", PrepareSearch},     {"argmin", PrepareSearch},     {"cummax", PrepareScan},
-    {"cummin", PrepareScan},       {"cumprod", PrepareScan},      {"cumsum", PrepareScan},
-    {"embedding_bag", PrepareBag}, {"flip", PrepareMap},          {"gather", PrepareLines},
-    {"index", PrepareIndexed},     {"index_put", PrepareIndexed}, {"logcumsumexp", PrepareScan},
-    {"pad", PrepareMap},           {"scatter", PrepareLines},     {"sort", PrepareOrder},
-    {"topk", PrepareOrder},        {"tril", PrepareMap},          {"triu", PrepareMap},
+    {"argmax", PrepareSearch},        {"argmin", PrepareSearch},     {"cummax", PrepareScan},
+    {"cummin", PrepareScan},          {"cumprod", PrepareScan},      {"cumsum", PrepareScan},
+    {"embedding_bag", PrepareBag},    {"flip", PrepareMap},          {"gather", PrepareLines},
+    {"group_norm", PrepareGroupNorm}, {"index", PrepareIndexed},     {"index_put", PrepareIndexed},
+    {"log_softmax", PrepareSoftmax},  {"logcumsumexp", PrepareScan}, {"pad", PrepareMap},
+    {"scatter", PrepareLines},        {"softmax", PrepareSoftmax},   {"sort", PrepareOrder},
+    {"topk", PrepareOrder},           {"tril", PrepareMap},          {"triu", PrepareMap},
 };
 
 // Empty unless the body is one node that reads its inputs and numbers alone.

@@ -65,5 +65,9 @@ std::unique_ptr<PreparedStep> PrepareIndexed(const NodeSite& site);
 std::unique_ptr<PreparedStep> PrepareMap(const NodeSite& site);
 // embedding_bag: bags side by side.
 std::unique_ptr<PreparedStep> PrepareBag(const NodeSite& site);
+// softmax, log_softmax along any dim: lines side by side.
+std::unique_ptr<PreparedStep> PrepareSoftmax(const NodeSite& site);
+// group_norm: groups, or channels side by side.
+std::unique_ptr<PreparedStep> PrepareGroupNorm(const NodeSite& site);
 
 }  // namespace stator

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "cpu/run/node_step.h"
 #include "cpu/run/tape_step.h"
 
 namespace stator {
@@ -62,7 +63,7 @@ std::unique_ptr<PreparedStep> PrepareOnTape(const StepSite& site) {
 
 std::unique_ptr<PreparedStep> PrepareRowwise(const StepSite& site) {
   std::unique_ptr<PreparedStep> step = PrepareOnTape(site);
-  return step != nullptr ? std::move(step) : PrepareReference(site);
+  return step != nullptr ? std::move(step) : PrepareNode(site);
 }
 
 }  // namespace stator
