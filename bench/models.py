@@ -7,7 +7,6 @@ and the medians of each are compared.
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import torch
 from readme import to_markdown
 from torch_stator.backend import on_compilation
 from zoo import BENCHMARKS, compare, compute_exact, load, outputs_of, time_in_turn
+from zoo.machine import describe_machine
 
 
 def main():
@@ -127,16 +127,6 @@ def print_table(report):
         console.width = 160
     console.print(table)
     print(f"geomean {report['geomean']:.2f}x over eager on {report['machine']}")
-
-
-def describe_machine():
-    cpu = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.split(":")[1].strip()
-            break
-    isa = torch.backends.cpu.get_cpu_capability()
-    return f"{cpu} ({isa}), {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

@@ -1,31 +1,23 @@
 """The zoo's rows as text."""
 
+import collections
 import statistics
 
 MIN_BLOCK_SIZE = 5  # the default of the setting
 MOST_REASONS = 3  # in a cell of the table
+LEAST_RATIO = 0.95  # below, slower than eager beyond noise
 
 
 def to_markdown(report):
+    """`report`: {"code", "of": number of models in the zoo, "models": rows}."""
     rows = report["models"]
-    counts = {s: sum(row["status"] == s for row in rows) for s in ("right", "wrong", "crash")}
-    told = [row for row in rows if "engines" in row]
-    whole = sum(map(is_whole, told))
-    shares = [coverage(row) for row in told]
-    median = statistics.median(shares) if shares else 0
-    slow = [row["model"] for row in told if row.get("ratio", 1) < 0.95]
-    timed = any("ratio" in row for row in told)
-    slower = f"Slower than eager (ratio below 0.95): {', '.join(slow) or 'none'}."
     lines = [
         "# The zoo",
         "",
-        "Written by `make zoo`. Models of five libraries, random weights, float32, on "
-        f"{report['machine']}.",
+        f"Written by `make zoo`. Models of {_libraries(rows)}, random weights, float32, run by the "
+        f"code with digest {report['code']} (bench/zoo/rows.py): {_machines(rows)}.",
         "",
-        f"{len(rows)} of {report['of']} models: {counts['right']} right, {counts['wrong']} wrong, "
-        f"{counts['crash']} crashed, {len(rows) - sum(counts.values())} whose outputs say nothing. "
-        f"{whole} ({whole / max(1, len(told)):.0%}) run in one engine per graph; of the median "
-        f"model's nodes, {median:.1%} run in engines. {slower if timed else 'Not timed.'}",
+        f"{_sum_up(rows, report['of'])} {_sum_up_times(rows)}",
         "",
         "graphs: that dynamo captured; one of fewer than 5 operators is left to PyTorch. engines: "
         "in all of them. nodes: the share that engines run. "
@@ -38,6 +30,45 @@ def to_markdown(report):
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     return "\n".join([*lines, *map(_row, rows)]) + "\n"
+
+
+def _libraries(rows):
+    told = dict.fromkeys(f"{row['library']} {row['version']}" for row in rows if "version" in row)
+    return ", ".join(told) or "no library"
+
+
+def _machines(rows):
+    counts = collections.Counter((row["machine"], "ratio" in row) for row in rows)
+    return "; ".join(
+        f"{n} on {machine}, {'timed' if timed else 'not timed'}"
+        for (machine, timed), n in counts.most_common()
+    )
+
+
+def _sum_up(rows, of):
+    statuses = ("right", "wrong", "crash", "says nothing", "skipped")
+    counts = {status: sum(row["status"] == status for row in rows) for status in statuses}
+    told = [row for row in rows if "engines" in row]
+    whole, shares = sum(map(is_whole, told)), [coverage(row) for row in told]
+    skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
+    return (
+        f"{len(rows)} of {of} models: {counts['right']} right, {counts['wrong']} wrong, "
+        f"{counts['crash']} crashed, {counts['says nothing']} whose outputs say nothing{skipped}. "
+        f"{whole} ({whole / max(1, len(told)):.0%}) run in one engine per graph; of the median "
+        f"model's nodes, {statistics.median(shares or [0]):.1%} run in engines."
+    )
+
+
+def _sum_up_times(rows):
+    ratios = {row["model"]: row["ratio"] for row in rows if "ratio" in row}
+    if not ratios:
+        return "Not timed."
+    slow = ", ".join(name for name, ratio in ratios.items() if ratio < LEAST_RATIO)
+    return (
+        f"{len(ratios)} timed: the geometric mean of the ratios is "
+        f"{statistics.geometric_mean(ratios.values()):.2f}; slower than eager (ratio below "
+        f"{LEAST_RATIO}): {slow or 'none'}."
+    )
 
 
 def is_whole(row):
