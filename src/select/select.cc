@@ -67,9 +67,9 @@ size_t FindBest(const KernelSite& site, const Candidates& candidates,
     }
     Log().debug("tactic {}{}: {:.1f} us", StepKindName(tactic.kind), tactic.attrs.ToString(),
                 *seconds * 1e6);
-    if (*seconds < best_seconds) {
+    if (*seconds * tactic.penalty < best_seconds) {
       best = i;
-      best_seconds = *seconds;
+      best_seconds = *seconds * tactic.penalty;
     }
   }
   return best;

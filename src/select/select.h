@@ -33,6 +33,7 @@ SymbolValues GuessSymbols(const Graph& body);
 struct Tactic {
   StepKind kind = StepKind::kReference;
   Attrs attrs;
+  double penalty = 1;  // its measured time counts so many times: it rounds worse than others
 };
 
 // The seam between the compiler and a device engine: which tactics it has.

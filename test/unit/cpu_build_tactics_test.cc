@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "cpu/build/cpu_tactics.h"
+#include "cpu/run/conv.h"
 #include "ir/op_def.h"
 #include "kernel_site.h"
 
@@ -43,6 +44,49 @@ TEST(CpuTacticsTest, MeasuresHalfPrecisionOnNumbers) {
   Tactic tactic = GetCpuTactics().FindTactics(wide.site())[0];
   double seconds = GetCpuTactics().Measure(wide.site(), tactic, 1);
   EXPECT_LT(GetCpuTactics().Measure(narrow.site(), tactic, 1), 5 * seconds + 1e-3);
+}
+
+TEST(CpuTacticsTest, OffersBlocksWhereAConvolutionAddsLongSums) {
+  if (!HasBlockedConvs()) GTEST_SKIP() << "no AVX-512";
+  KernelSiteOwner small("conv", kConv, {1, 2});
+  for (const Tactic& tactic : GetCpuTactics().FindTactics(small.site())) {
+    EXPECT_NE(tactic.attrs.GetString("layout"), "blocked");
+    EXPECT_EQ(tactic.penalty, 1);
+  }
+  for (const char* order : {"@0231", "@0123"}) {
+    std::string body = fmt::format(
+        "graph @conv(%x: f32[1, 128, 14, 14]{0}, %w: f32[64, 128, 3, 3]) {{\n  %0 = conv(%x, %w) "
+        "{{stride = [1, 1], padding = [1, 1], dilation = [1, 1], groups = 1, transposed = false, "
+        "output_padding = [0, 0]}} : f32[1, 64, 14, 14]{0}\n  return %0\n}}",
+        order);
+    KernelSiteOwner large("conv", body, {1});
+    std::vector<Tactic> found = GetCpuTactics().FindTactics(large.site());
+    ASSERT_GE(found.size(), 3u);
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_EQ(found[i].attrs.GetString("layout") == "blocked", i == 2) << i;
+      EXPECT_EQ(found[i].penalty > 1, i != 2) << i;
+    }
+  }
+}
+
+TEST(CpuTacticsTest, ATacticThatRoundsWorseMustBeThatMuchFaster) {
+  struct TwoTactics final : TacticProvider {
+    double slower = 1;
+    std::string key() const override { return "two"; }
+    std::vector<Tactic> FindTactics(const KernelSite&) const override {
+      return {{.kind = StepKind::kGemm, .attrs = {}, .penalty = 1.5}, {.kind = StepKind::kConv}};
+    }
+    double Measure(const KernelSite&, const Tactic& tactic, int) const override {
+      return tactic.kind == StepKind::kGemm ? 1 : slower;
+    }
+  };
+  KernelSiteOwner owner("gemm", kLayer, {1, 2});
+  KernelSite site = owner.site();
+  TwoTactics provider;
+  provider.slower = 1.4;
+  EXPECT_EQ(SelectTactics({&site, 1}, provider, {})[0].kind, StepKind::kConv);
+  provider.slower = 1.6;
+  EXPECT_EQ(SelectTactics({&site, 1}, provider, {})[0].kind, StepKind::kGemm);
 }
 
 TEST(CpuTacticsTest, MeasuresImpossibleTacticsAsInfinite) {

@@ -1,4 +1,5 @@
 // The conv step in each layout against the reference evaluator: windows, groups, layouts, post-ops.
+#include <cmath>
 #include <limits>
 
 #include <gtest/gtest.h>
@@ -196,6 +197,17 @@ TEST(ConvTest, RunsChannelsLastAsItLies) {
   runner.SetInputLayout(0, {0, 2, 3, 1});
   runner.SetOutputLayout({0, 2, 3, 1});
   EXPECT_TRUE(RunLayout(runner, "given"));
+}
+
+// One chain of 2304 products is off by up to 4e-6 of the sums' root mean square.
+TEST(ConvTest, RoundsLongSumsBlockByBlock) {
+  StepRunner runner(Conv({.x = "[1, 256, 9, 9]", .w = "[32, 256, 3, 3]"}));
+  runner.constants = {1};
+  runner.SetInputLayout(0, {0, 2, 3, 1});
+  runner.SetOutputLayout({0, 2, 3, 1});
+  runner.rtol = 2e-6;
+  runner.atol = runner.rtol * std::sqrt(2304);
+  RunLayout(runner, "blocked");
 }
 
 TEST(ConvTest, RunsExpandedOperands) {

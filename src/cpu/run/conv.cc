@@ -14,7 +14,7 @@ namespace {
 
 using dnnl::memory;
 
-enum class Layout { kGiven, kChannelsLast, kAny };
+enum class Layout { kGiven, kChannelsLast, kAny, kBlocked };
 
 std::optional<Layout> FindLayout(std::string_view name) {
   for (size_t i = 0; i < std::size(kConvLayouts); ++i) {
@@ -38,6 +38,14 @@ Sizes OrderedStrides(const Sizes& dims, const DimOrder& order) {
 memory::desc ChannelsLastDesc(DType dtype, const Sizes& dims) {
   DimOrder order = ChannelsLastOrder(static_cast<int>(dims.size()));
   return MakeDesc(dtype, dims, OrderedStrides(dims, order));
+}
+
+// The layout of the primitives that add the products of a block of channels to the sum of those of
+// the blocks before, where others add them all in one chain.
+memory::desc BlockedDesc(DType dtype, const Sizes& dims) {
+  using Tag = memory::format_tag;
+  Tag tag = dims.size() == 3 ? Tag::aBc16b : dims.size() == 4 ? Tag::aBcd16b : Tag::aBcde16b;
+  return memory::desc(dims, OneDnnType(dtype), tag);
 }
 
 // How an activation lies. Strides of dims of size 1 say nothing: they become those of a dense
@@ -134,6 +142,7 @@ class ConvMaker {
 
   memory::desc WantedDesc(const TensorRef& tensor, DType dtype) const {
     if (layout_ == Layout::kAny) return MakeAnyDesc(dtype, tensor.dims);
+    if (layout_ == Layout::kBlocked) return BlockedDesc(dtype, tensor.dims);
     bool given = layout_ == Layout::kGiven && tensor.dtype == dtype;
     return given ? ActivationDesc(tensor) : ChannelsLastDesc(dtype, tensor.dims);
   }
@@ -198,11 +207,13 @@ std::unique_ptr<PreparedStep> FindInAnyLayout(const StepSite& site) {
 
 }  // namespace
 
+bool HasBlockedConvs() { return dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core; }
+
 std::unique_ptr<PreparedStep> FindConv(const StepSite& site, std::string_view layout_name) {
   std::optional<Layout> layout = FindLayout(layout_name);
   std::optional<FusedBody> fused = FindFusedBody(site.body);
   if (!layout || !fused || fused->anchor->op->name != "conv") return nullptr;
-  if (!CanOneDnnRun(site)) return nullptr;
+  if (!CanOneDnnRun(site) || (layout == Layout::kBlocked && !HasBlockedConvs())) return nullptr;
   return ConvMaker(site, *fused, *layout).Run();
 }
 

@@ -15,7 +15,11 @@ inline constexpr std::string_view kConvLayouts[] = {
     "given",          // as they lie
     "channels_last",  // channels innermost, copied when they lie otherwise
     "any",            // as the primitive likes best, copied when they lie otherwise
+    "blocked",        // 16 channels innermost, copied; adds up block by block
 };
+
+// Whether this machine has code for "blocked" (below AVX-512, blocks are added in one chain, too).
+bool HasBlockedConvs();
 
 // Null when oneDNN has no optimised implementation of the body in this layout, or when it is the
 // same as "given".
