@@ -5,13 +5,13 @@ import torch
 from .model import Model, floats, joined
 
 
-def _diffusers(name, make_inputs, **sizes):
+def _diffusers(name, make_inputs, gain=None, **sizes):
     def make():
         import diffusers
 
         return getattr(diffusers, name)(**sizes)
 
-    return Model("diffusers", make, make_inputs)
+    return Model("diffusers", make, make_inputs, gain=gain)
 
 
 def _step(latent, text=None, **others):
@@ -66,7 +66,7 @@ DIFFUSERS = {
         **_UNET,
     ),
     "vae": _diffusers("AutoencoderKL", floats(sample=(1, 3, 64, 64)), **_VAE),
-    "vae_tiny": _diffusers("AutoencoderTiny", floats(sample=(1, 3, 64, 64))),
+    "vae_tiny": _diffusers("AutoencoderTiny", floats(sample=(1, 3, 64, 64)), gain=1.0),
     "vae_dc": _diffusers(
         "AutoencoderDC",
         floats(sample=(1, 3, 64, 64)),

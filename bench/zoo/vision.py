@@ -72,7 +72,7 @@ TORCHVISION = {
         "maskrcnn_resnet50_fpn", 192, box_score_thresh=0.015, box_detections_per_img=20
     ),
     "retinanet_resnet50_fpn": _detection(
-        "retinanet_resnet50_fpn", 192, gain=0.6, score_thresh=0.01, detections_per_img=10
+        "retinanet_resnet50_fpn", 192, gain=0.8, score_thresh=0.01, detections_per_img=10
     ),
     "fcos_resnet50_fpn": _detection("fcos_resnet50_fpn", 192, score_thresh=0.01),
     "ssdlite320_mobilenet_v3_large": _detection("ssdlite320_mobilenet_v3_large", 320),
