@@ -1,5 +1,5 @@
 """Prints docs/generated/settings.md: every field of CompilationSettings, with its default, its
-meaning, its effect on the CPU engine, and the test that proves it. `make golden` renews it."""
+meaning, its effect on each engine, and the test that proves it. `make golden` renews it."""
 
 import dataclasses
 import sys
@@ -14,14 +14,13 @@ def main():
     print(
         "# Settings\n\nEvery field of `torch_stator.CompilationSettings`. Written by "
         "`tools/settings_table.py`; `make golden` renews it.\n\n"
-        "| field | default | meaning | on the CPU engine | test |\n|---|---|---|---|---|"
+        "| field | default | meaning | on the CPU engine | on the CUDA engine | test |\n"
+        "|---|---|---|---|---|---|"
     )
     for field in dataclasses.fields(CompilationSettings):
-        reason = field.metadata["no_effect"]
-        effect = f"no effect, noted in the report: {reason}" if reason else "as said"
-        meaning = field.metadata["meaning"]
-        default = describe_default(field)
-        print(f"| `{field.name}` | {default} | {meaning} | {effect} | {find_test(field)} |")
+        cells = [f"`{field.name}`", describe_default(field), field.metadata["meaning"]]
+        cells += map(describe_effect, field.metadata["no_effect"].values())
+        print(f"| {' | '.join([*cells, find_test(field)])} |")
 
 
 def describe_default(field):
@@ -30,9 +29,14 @@ def describe_default(field):
     return {"torch_executed_ops": "none", "device": "`cpu`"}.get(field.name, "see meaning")
 
 
+def describe_effect(reason):
+    return f"no effect, noted in the report: {reason}" if reason else "as said"
+
+
 def find_test(field):
     """ "test_settings.py::test_debug"; exits when there is none."""
-    name = "test_without_effect" if field.metadata["no_effect"] else f"test_{field.name}"
+    has_none = field.metadata["no_effect"]["cpu"]
+    name = "test_without_effect" if has_none else f"test_{field.name}"
     for file in sorted(TESTS.glob("test_*.py")):
         if f"def {name}(" in file.read_text():
             return f"`{file.name}::{name}`"

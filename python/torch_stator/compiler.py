@@ -69,7 +69,7 @@ def compile_graph(
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
     constants = lift_constants(gm, settings.device)
     names = _unique([name for name, _ in weights.values()], taken=constants)
-    notes = [*settings.notes(), *notes_on(tensor for _, tensor in weights.values())]
+    notes = [*settings.notes(whole), *notes_on(tensor for _, tensor in weights.values())]
     weights = {
         placeholder: (name, tensor)
         for (placeholder, (_, tensor)), name in zip(weights.items(), names, strict=True)

@@ -51,6 +51,12 @@ _MAX_VALUES = 2**24  # of a graph
 def save(program: Program, path: str | os.PathLike[str]) -> None:
     """Writes a program with its weights as one file, without pickle: whole, or not at all. Raises
     UnsupportedError for what a file cannot tell."""
+    if not isinstance(program, Program):
+        raise InvalidArgumentError(
+            f"expected a program that torch_stator.compile made, found {type(program).__name__}: "
+            "torch.compile's modules trace as they are called; use torch_stator.compile(model, "
+            "inputs)"
+        )
     if program.compilation is None:
         raise UnsupportedError("a loaded program cannot be saved again: copy its file")
     if program.compilation.report["dryrun"]:

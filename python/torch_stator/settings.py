@@ -3,7 +3,7 @@
 A caller's dict becomes a CompilationSettings, checked as a whole: types, ranges, pairs that
 contradict each other, and names (an unknown one is an error that names the nearest). The caller's
 dict is never changed. Each field says beside it what it means and, where it has none, why it has no
-effect on the CPU engine; docs/generated/settings.md is made from that.
+effect on a device's engine; docs/generated/settings.md is made from that.
 """
 
 from __future__ import annotations
@@ -37,11 +37,19 @@ class EngineCapability(enum.Enum):
     DLA_STANDALONE = 2
 
 
-def _option(default: Any, check: Callable[[Any], Any], meaning: str, no_effect: str = "") -> Any:
+def _option(
+    default: Any,
+    check: Callable[[Any], Any],
+    meaning: str,
+    no_effect: str = "",
+    no_effect_on_cuda: str | None = None,
+) -> Any:
     """A field. `check` returns the value to keep, or raises ValueError with what it expected;
-    `no_effect`: why the CPU engine has no use for it."""
+    `no_effect`: why engines have no use for it; `no_effect_on_cuda`: where that differs."""
     made = {"default_factory": default} if callable(default) else {"default": default}
-    metadata = {"check": check, "meaning": meaning, "no_effect": no_effect}
+    on_cuda = no_effect if no_effect_on_cuda is None else no_effect_on_cuda
+    reasons = {"cpu": no_effect, "cuda": on_cuda}
+    metadata = {"check": check, "meaning": meaning, "no_effect": reasons}
     return dataclasses.field(**made, metadata=metadata)
 
 
@@ -69,7 +77,7 @@ class CompilationSettings:
     debug: bool = _option(
         False,
         checks.boolean,
-        "print what became of each graph, with the time of each stage, to stderr",
+        "print what became of each graph, with the time of each stage and pass, to stderr",
     )
     workspace_size: int = _option(
         0,
@@ -99,12 +107,14 @@ class CompilationSettings:
         checks.optional(checks.integer(0)),
         "most branches of an engine that run side by side; None: the engine's choice",
         "a kernel uses all threads, so branches run one after the other",
+        "kernels run in the caller's stream, one after the other",
     )
     version_compatible: bool = _option(
         False,
         checks.boolean,
         "plans load in later releases of the same major version",
         "plans hold steps and weights, no code, and are portable in any case",
+        "later releases read plans in any case",
     )
     optimization_level: int | None = _option(
         None,
@@ -262,15 +272,22 @@ class CompilationSettings:
             )
         return dataclasses.replace(self, min_block_size=1)
 
-    def notes(self) -> list[str]:
-        """What was asked for and has no effect on the CPU engine, and why."""
-        if self.device is not None and self.device.type != "cpu":
-            return []
-        return [
-            f"{field.name} has no effect on cpu: {field.metadata['no_effect']}"
+    def notes(self, whole: bool = False) -> list[str]:
+        """What was asked for and has no effect, and why. `whole`: `require_full_compilation` is
+        enforced."""
+        device = self.device.type if self.device else "cpu"
+        notes = [
+            f"{field.name} has no effect on {device}: {reason}"
             for field in dataclasses.fields(self)
-            if field.metadata["no_effect"] and getattr(self, field.name) != field.default
+            if (reason := field.metadata["no_effect"][device])
+            and getattr(self, field.name) != field.default
         ]
+        if self.require_full_compilation and not whole:
+            notes.append(
+                "require_full_compilation has no effect in torch.compile: torch_stator.compile "
+                "enforces it"
+            )
+        return notes
 
     def decompositions(self) -> dict[Any, Callable[..., Any]]:
         """The decompositions that tracing applies: torch's, of what engines have no op for."""

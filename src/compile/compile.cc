@@ -94,9 +94,9 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
   int first_stage = StageIndex(options.start_at);
 
   if (first_stage <= StageIndex("passes")) {
+    std::vector<Pass> passes = AllPasses(options.narrowing, target.name.starts_with("cuda"));
     gate.Run(
-        "passes",
-        [&] { RunPasses(graph, AllPasses(options.narrowing, target.name.starts_with("cuda"))); },
+        "passes", [&] { gate.AddPasses(RunPasses(graph, passes)); },
         [&] { return PrintGraph(graph); });
   }
   if (stop_after == "passes") return {.plan = nullptr, .text = PrintGraph(graph)};

@@ -161,6 +161,19 @@ std::string ChoicesToText(const Report& report) {
   return text;
 }
 
+// The passes that changed something.
+std::string PassesToText(const Report& report) {
+  std::string text;
+  for (const StageTime& stage : report.stages) {
+    for (const PassTime& pass : stage.passes) {
+      if (pass.num_rewrites == 0) continue;
+      text += fmt::format("  {:>8.2f} ms  {:>4} rewrites by {}\n", pass.ms, pass.num_rewrites,
+                          pass.name);
+    }
+  }
+  return text.empty() ? "" : "passes\n" + text;
+}
+
 // ---- JSON
 
 Json TensorsToJson(const std::vector<ReportTensor>& tensors) {
@@ -255,7 +268,7 @@ std::string ReportToText(const Report& report) {
   text += "time: " + Join(report.stages, [](const StageTime& stage) {
             return fmt::format("{} {:.0f} ms", stage.name, stage.ms);
           });
-  return text + "\n";
+  return text + "\n" + PassesToText(report);
 }
 
 std::string ReportToJson(const Report& report) {
@@ -284,7 +297,11 @@ std::string ReportToJson(const Report& report) {
   json["dryrun"] = report.dryrun;
   json["stages"] = Json::array();
   for (const StageTime& stage : report.stages) {
-    json["stages"].push_back({{"name", stage.name}, {"ms", stage.ms}});
+    Json passes = Json::array();
+    for (const PassTime& pass : stage.passes) {
+      passes.push_back({{"name", pass.name}, {"ms", pass.ms}, {"rewrites", pass.num_rewrites}});
+    }
+    json["stages"].push_back({{"name", stage.name}, {"ms", stage.ms}, {"passes", passes}});
   }
   return json.dump();
 }

@@ -13,12 +13,14 @@
 
 #include "ir/graph.h"
 #include "partition/partition.h"
+#include "passes/pipeline.h"
 
 namespace stator {
 
 struct StageTime {
   std::string name;
   double ms = 0;
+  std::vector<PassTime> passes;  // of stage "passes": one per name, in order of first run
 };
 
 // A tensor that crosses the border of a graph or of a segment.
@@ -71,8 +73,8 @@ std::string ReportToText(const Report& report);
 // "segments": [{"kind": "engine"|"torch", "num_ops", "ops": {overload: count}, "inputs",
 // "outputs"}], "fallbacks": [{"node", "op", "location", "reason", "supported"}], "num_engines",
 // "ops_per_engine": {"average", "most"}, "min_block_size": [{"min_block_size", "num_engines",
-// "num_nodes_in_engines"}], "settings": {name: text}, "dryrun", "stages": [{"name", "ms"}]}, where
-// a tensor is {"name", "dtype": "f32", "shape": [4, "s0"]}.
+// "num_nodes_in_engines"}], "settings": {name: text}, "dryrun", "stages": [{"name", "ms", "passes":
+// [{"name", "ms", "rewrites"}]}]}, where a tensor is {"name", "dtype": "f32", "shape": [4, "s0"]}.
 std::string ReportToJson(const Report& report);
 
 }  // namespace stator

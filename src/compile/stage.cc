@@ -26,15 +26,24 @@ void StageGate::Run(const std::string& name, const std::function<void()>& fn,
   }
   auto elapsed = std::chrono::steady_clock::now() - start;
   double ms = std::chrono::duration<double, std::milli>(elapsed).count();
-  auto it = std::find_if(stages_.begin(), stages_.end(),
-                         [&](const StageTime& stage) { return stage.name == name; });
-  if (it != stages_.end()) {
-    it->ms += ms;
-  } else {
-    stages_.push_back({.name = name, .ms = ms});
-  }
+  GetStage(name).ms += ms;
   Log().debug("stage {} took {:.1f} ms", name, ms);
   if (text) DumpText(name, text);
+}
+
+void StageGate::AddPasses(std::span<const PassTime> times) {
+  std::vector<PassTime>& passes = GetStage("passes").passes;
+  for (const PassTime& time : times) {
+    auto it = std::ranges::find(passes, time.name, &PassTime::name);
+    if (it == passes.end()) it = passes.insert(it, {.name = time.name});
+    it->ms += time.ms;
+    it->num_rewrites += time.num_rewrites;
+  }
+}
+
+StageTime& StageGate::GetStage(const std::string& name) {
+  auto it = std::ranges::find(stages_, name, &StageTime::name);
+  return it != stages_.end() ? *it : stages_.emplace_back(StageTime{.name = name});
 }
 
 }  // namespace stator

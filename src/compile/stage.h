@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,12 @@ class StageGate {
   // exception becomes an Error.
   void Run(const std::string& name, const std::function<void()>& fn,
            const std::function<std::string()>& text = {});
+  // Adds the times of a run of the passes to those of stage "passes".
+  void AddPasses(std::span<const PassTime> times);
 
  private:
+  StageTime& GetStage(const std::string& name);
+
   std::vector<StageTime>& stages_;
 };
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,16 @@ def test_a_full_disk_is_a_warning():
     found, err = finish(start(limit=64))
     assert found == ["miss: not cached"]
     assert "an engine is not cached: cannot write" in err
+    assert os.listdir(os.environ["STATOR_CACHE_DIR"]) == []
+
+
+def test_measured_times_on_a_full_disk(compilations):
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, most))
+    try:
+        assert compile_once(compilations, optimization_level=3) == "miss: not cached"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert os.listdir(os.environ["STATOR_CACHE_DIR"]) == []
 
 

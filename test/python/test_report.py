@@ -1,6 +1,7 @@
 """Dry runs, the coverage report and the counters of torch_stator.stats."""
 
 import json
+import resource
 import threading
 import timeit
 
@@ -103,6 +104,33 @@ def test_a_report_that_cannot_be_written_is_printed(tmp_path, capfd):
     out, err = capfd.readouterr()
     assert "what became of it" in out
     assert "cannot be written" in err
+
+
+def test_a_report_for_a_full_disk_is_printed(tmp_path, capsys):
+    """No file may grow beyond 64 bytes."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, most))
+    try:
+        call(Sorts(), torch.randn(2, 6), dryrun=tmp_path / "report.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    out, err = capsys.readouterr()
+    assert "coverage" in out
+    assert "the report cannot be written" in err
+
+
+def test_a_report_of_dynamic_sizes(tmp_path):
+    path = tmp_path / "report.json"
+    options = {"dryrun": path, "min_block_size": 1}
+    x = torch.randn(8, 6)
+    torch._dynamo.mark_dynamic(x, 0, min=2, max=64)
+    with torch.no_grad():
+        torch.compile(Sorts(), backend="stator", options=options)(x)
+    (report,) = json.loads(path.read_text())
+    ((symbol, bounds),) = report["graph"]["symbols"].items()
+    assert bounds == [2, 64]
+    assert report["segments"][0]["inputs"][0]["shape"] == [symbol, 6]
+    assert report["segments"][1]["outputs"][0]["shape"] == [symbol, 6]
 
 
 def test_explain_as_a_page():

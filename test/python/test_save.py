@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import random
+import resource
 import subprocess
 import sys
 import zipfile
@@ -193,7 +194,28 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(net, tmp_path, monkeyp
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["net.stator"]
 
 
+def test_a_full_disk_leaves_the_old_file(net, tmp_path):
+    """No file may grow beyond 64 bytes."""
+    path, program = tmp_path / "net.stator", make(net, IMAGE)
+    path.write_text("old")
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, most))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            torch_stator.save(program, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["net.stator"]
+
+
 # ---- what a file cannot tell
+
+
+@pytest.mark.parametrize("wrap", [lambda m: torch.compile(m, backend="stator"), lambda m: m])
+def test_what_is_no_program(net, wrap):
+    with pytest.raises(InvalidArgumentError, match=r"use torch_stator.compile\(model, inputs\)"):
+        torch_stator.save(wrap(net), "unused.stator")
 
 
 def test_structures():

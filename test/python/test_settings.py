@@ -91,8 +91,10 @@ def test_debug(run, model, capsys):
     run(model, torch.randn(5, 6))
     assert not capsys.readouterr().err
     torch._dynamo.reset()
-    run(model, torch.randn(5, 6), debug=True)
-    assert "partition" in capsys.readouterr().err
+    run(model, torch.randn(5, 6), debug=True, cache=False)
+    text = capsys.readouterr().err
+    for expected in ("coverage", "time: partition", "ms, emit", " rewrites by simplify"):
+        assert expected in text
 
 
 def test_min_block_size(run, compilations, model):
@@ -179,14 +181,19 @@ def test_truncate_long_and_double(compilations):
 
 
 def test_use_fast_partitioner(run, compilations):
-    class Branches(nn.Module):
+    """Where two regions are too small, one takes an operator of the other."""
+
+    class Waits(nn.Module):
         def forward(self, x):
-            return torch.add(*x.exp().sort(-1)) + x.sin().cos()
+            y = torch.add(*x.sin().sort(-1))
+            return -(y * x.exp())
 
     for fast in (True, False):
-        run(Branches(), torch.randn(3, 4), coverage=None, use_fast_partitioner=fast)
+        options = {"use_fast_partitioner": fast, "min_block_size": 4}
+        run(Waits(), torch.randn(3, 4), coverage=None, **options)
         torch._dynamo.reset()
-    assert [len(compilation.report["fallbacks"]) for compilation in compilations] == [1, 1]
+    counts = [compilation.report["num_nodes_in_engines"] for compilation in compilations]
+    assert counts == [0, 4]
 
 
 def test_enable_experimental_decompositions(run, compilations):
@@ -224,7 +231,14 @@ def test_require_full_compilation(run, model):
     with pytest.raises(UnsupportedError) as error:
         torch_stator.compile(Sorted(), (x,), require_full_compilation=True)
     assert str(error.value).count("test_settings.py:") == 2
-    run(Sorted(), x, coverage=None, require_full_compilation=True)  # no effect, as the guide says
+
+
+def test_require_full_compilation_in_torch_compile(run, compilations):
+    """No effect, as the guide says, and the report says so."""
+    run(Sorted(), torch.randn(5, 6), coverage=None, require_full_compilation=True)
+    (note,) = compilations[0].report["notes"]
+    assert note.startswith("require_full_compilation has no effect in torch.compile")
+    assert note in compilations[0].text
 
 
 def test_engine_capability():
@@ -302,7 +316,7 @@ WITHOUT_EFFECT = {
 
 
 def test_without_effect_are_all():
-    fields = [name for name, field in FIELDS.items() if field.metadata["no_effect"]]
+    fields = [name for name, field in FIELDS.items() if field.metadata["no_effect"]["cpu"]]
     assert sorted(fields) == sorted(WITHOUT_EFFECT)
     assert CompilationSettings().notes() == []
 
