@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "ir/attr.h"
@@ -15,6 +16,24 @@ enum class Reduce { kNone, kSum, kProd, kMean, kMax, kMin };
 
 // From the attribute `reduce`, kNone when it is absent; empty for a name that there is not.
 std::optional<Reduce> FindReduce(const Attrs& attrs);
+
+// What an element becomes when another one joins it, a sum for kMean: integers wrap, a NaN stays,
+// and of bools a sum is whether one is true.
+template <Reduce reduce, typename T>
+inline T Joined(T to, T value) {
+  if constexpr (reduce == Reduce::kMax) {
+    return to != to || to > value ? to : value;
+  } else if constexpr (reduce == Reduce::kMin) {
+    return to != to || to < value ? to : value;
+  } else if constexpr (std::is_same_v<T, bool>) {
+    return reduce == Reduce::kProd ? to && value : to || value;
+  } else if constexpr (std::is_integral_v<T>) {
+    uint64_t a = static_cast<uint64_t>(to), b = static_cast<uint64_t>(value);
+    return static_cast<T>(reduce == Reduce::kProd ? a * b : a + b);
+  } else {
+    return reduce == Reduce::kProd ? to * value : to + value;
+  }
+}
 
 // For each position along a padded dim, the position in x, or -1 for the constant. Raises
 // InvalidArgument for a pad that the mode cannot fill.

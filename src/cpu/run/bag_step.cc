@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "cpu/run/node_step.h"
 #include "cpu/run/parallel.h"
+#include "cpu/simd/index_kernels.h"
 #include "ops/tensor.h"
 
 namespace stator {
@@ -36,6 +37,11 @@ class BagStep final : public PreparedStep {
     DType dtype = weight_.ref.dtype;
     bool in_output =
         (dtype == DType::kFloat32 || dtype == DType::kFloat64) && y_.ref.strides[1] == 1;
+    bool is_dense = weight_.ref.strides[1] == 1 && indices_.ref.strides[0] == 1 &&
+                    (!scales_.present || scales_.ref.strides[0] == 1);
+    if (dtype == DType::kFloat32 && is_dense && padding_ < 0 && mode_ != BagMode::kMax) {
+      sum_rows_ = FindSumRows(indices_.ref.dtype == DType::kInt32);
+    }
     if (!in_output) {
       int64_t bytes = size_ * (dtype == DType::kFloat64 ? 8 : 4);
       row_bytes_ = (bytes + 63) / 64 * 64;
@@ -86,6 +92,9 @@ class BagStep final : public PreparedStep {
     if (begin < 0 || end > num_indices) {
       Raise("a bag is indices {} to {}, which are {}", begin, end, num_indices);
     }
+    if constexpr (std::is_same_v<T, float>) {
+      if (sum_rows_ != nullptr && SumRowsOf(args, begin, end, row)) return;
+    }
     std::fill_n(row, size_, Sum(0));
     int64_t count = 0;
     for (int64_t i = begin; i < end; ++i) {
@@ -106,6 +115,21 @@ class BagStep final : public PreparedStep {
     }
     if (mode_ != BagMode::kMean || count == 0) return;
     for (int64_t j = 0; j < size_; ++j) row[j] /= static_cast<Sum>(count);
+  }
+
+  // False, to find the index that is out of range, where there is one.
+  bool SumRowsOf(const StepArgs& args, int64_t begin, int64_t end, float* row) const {
+    const float* scales =
+        scales_.present ? reinterpret_cast<const float*>(scales_.Find(args)) + begin : nullptr;
+    const std::byte* index =
+        indices_.Find(args) + begin * static_cast<int64_t>(DTypeSize(indices_.ref.dtype));
+    if (!sum_rows_(reinterpret_cast<const float*>(weight_.Find(args)), weight_.ref.strides[0],
+                   weight_.ref.dims[0], index, scales, end - begin, row, size_)) {
+      return false;
+    }
+    if (mode_ != BagMode::kMean || end <= begin) return true;
+    for (int64_t j = 0; j < size_; ++j) row[j] /= static_cast<float>(end - begin);
+    return true;
   }
 
   template <typename T, typename Sum>
@@ -144,6 +168,7 @@ class BagStep final : public PreparedStep {
   NodeOutput y_;
   std::string origin_;
   BagMode mode_ = BagMode::kSum;
+  SumRows sum_rows_ = nullptr;  // where rows, indices and scales lie densely
   int64_t padding_ = -1, num_bags_ = 0, size_ = 0, num_parts_ = 1, row_bytes_ = 0;
   bool is_parallel_ = false;
 };

@@ -10,6 +10,7 @@
 #include "cpu/run/node_step.h"
 #include "cpu/run/offset_walk.h"
 #include "cpu/run/parallel.h"
+#include "cpu/simd/index_kernels.h"
 #include "ops/indexing.h"
 
 namespace stator {
@@ -65,7 +66,6 @@ class IndexedWalk {
   template <typename Visit>
   void Run(const StepArgs& args, std::byte* ws, bool unique, Visit&& visit) const {
     int64_t* offsets = reinterpret_cast<int64_t*>(ws);
-    FindOffsets(args, offsets);
     bool is_parallel = num_elements_ >= kMinElements;
     int64_t num_threads = is_parallel ? NumThreads() : 1;
     // Parts: rows, each cut into chunks of columns, and, when nothing meets, ranges of tuples.
@@ -74,17 +74,21 @@ class IndexedWalk {
     int64_t num_ranges = unique ? std::clamp<int64_t>(tuples_.size(), 1, wanted) : 1;
     int64_t num_chunks = unique ? 1 : std::clamp<int64_t>(num_columns_ / kMinColumns, 1, wanted);
     int64_t per_row = num_ranges * num_chunks, num_parts = rows_.size() * per_row;
+    bool is_each_alone = num_parts == num_ranges;  // no other part visits a part's tuples
+    if (!is_each_alone) FindOffsets(args, offsets, 0, tuples_.size());
     auto run = [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
         int64_t range = part % per_row / num_chunks, chunk = part % num_chunks;
         int64_t first = tuples_.size() * range / num_ranges;
         int64_t last = tuples_.size() * (range + 1) / num_ranges;
+        if (is_each_alone) FindOffsets(args, offsets, first, last);
         int64_t column = num_columns_ * chunk / num_chunks;
         int64_t num = num_columns_ * (chunk + 1) / num_chunks - column;
         rows_.Walk(part / per_row, part / per_row + 1, [&](int64_t, const auto& at) {
+          int64_t x_at = at[0] + column * x_column_, picked_at = at[1] + column * column_;
+          const int64_t *in_x = offsets, *in_picked = offsets + tuples_.size();
           for (int64_t t = first; t < last; ++t) {
-            visit(at[0] + offsets[2 * t] + column * x_column_, x_column_,
-                  at[1] + offsets[2 * t + 1] + column * column_, column_, num);
+            visit(x_at + in_x[t], x_column_, picked_at + in_picked[t], column_, num);
           }
         });
       }
@@ -115,26 +119,47 @@ class IndexedWalk {
     rows_ = OffsetGrid<2>(Drop(dims, axes), {Drop(x_strides, axes), Drop(strides, axes)});
   }
 
-  void FindOffsets(const StepArgs& args, int64_t* offsets) const {
-    tuples_.Walk(0, tuples_.size(), [&](int64_t t, const auto& at) {
-      offsets[2 * t] = 0;
-      offsets[2 * t + 1] = at[0];
-    });
+  // The offsets of tuples [first, last) in x, and behind those of all tuples the ones in picked.
+  void FindOffsets(const StepArgs& args, int64_t* offsets, int64_t first, int64_t last) const {
+    int64_t *in_x = offsets, *in_picked = offsets + tuples_.size();
+    if (tuples_.is_line()) {
+      for (int64_t t = first; t < last; ++t) in_picked[t] = t * tuples_.step(0);
+    } else {
+      tuples_.Walk(first, last, [&](int64_t t, const auto& at) { in_picked[t] = at[0]; });
+    }
+    std::fill(in_x + first, in_x + last, 0);
     for (const Index& index : indices_) {
       const std::byte* data = index.input.Find(args);
-      bool is_i32 = index.input.ref.dtype == DType::kInt32;
-      index.walk.Walk(0, tuples_.size(), [&](int64_t t, const auto& at) {
-        int64_t position = is_i32 ? reinterpret_cast<const int32_t*>(data)[at[0]]
-                                  : reinterpret_cast<const int64_t*>(data)[at[0]];
-        if (position < -index.size || position >= index.size) [[unlikely]] {
-          throw Error(ErrorKind::kInvalidArgument,
-                      fmt::format("index {} is out of bounds for dimension {} with size {}",
-                                  position, index.dim, index.size),
-                      origin_);
-        }
-        offsets[2 * t] += (position < 0 ? position + index.size : position) * index.stride;
-      });
+      if (index.input.ref.dtype == DType::kInt32) {
+        AddPositions(index, reinterpret_cast<const int32_t*>(data), in_x, first, last);
+      } else {
+        AddPositions(index, reinterpret_cast<const int64_t*>(data), in_x, first, last);
+      }
     }
+  }
+
+  template <typename T>
+  void AddPositions(const Index& index, const T* data, int64_t* in_x, int64_t first,
+                    int64_t last) const {
+    const int64_t size = index.size, stride = index.stride;
+    auto add = [&](int64_t t, int64_t position) {
+      if (position < -size || position >= size) [[unlikely]]
+        Raise(index, position);
+      in_x[t] += (position < 0 ? position + size : position) * stride;
+    };
+    if (index.walk.is_line()) {
+      int64_t step = index.walk.step(0);
+      for (int64_t t = first; t < last; ++t) add(t, data[t * step]);
+    } else {
+      index.walk.Walk(first, last, [&](int64_t t, const auto& at) { add(t, data[at[0]]); });
+    }
+  }
+
+  [[noreturn, gnu::noinline]] void Raise(const Index& index, int64_t position) const {
+    throw Error(ErrorKind::kInvalidArgument,
+                fmt::format("index {} is out of bounds for dimension {} with size {}", position,
+                            index.dim, index.size),
+                origin_);
   }
 
   std::vector<Index> indices_;
@@ -267,19 +292,17 @@ class IndexPutStep final : public PreparedStep {
   template <typename T, typename Sum>
   void Add(const StepArgs& args, Sum* sums, const IndexedWalk& walk) const {
     const T* values = reinterpret_cast<const T*>(values_.Find(args));
+    JoinRun join = FindJoinRun(Reduce::kSum, x_.ref.dtype);
     walk.Run(args, args.ws, false,
              [=](int64_t to, int64_t to_step, int64_t at, int64_t step, int64_t n) {
+               if (to_step == 1 && step == 1 && n > 1) {
+                 join(reinterpret_cast<std::byte*>(sums + to),
+                      reinterpret_cast<const std::byte*>(values + at), n);
+                 return;
+               }
                for (int64_t i = 0; i < n; ++i) {
                  Sum& sum = sums[to + i * to_step];
-                 Sum value = static_cast<Sum>(values[at + i * step]);
-                 if constexpr (std::is_same_v<Sum, bool>) {
-                   sum = sum || value;
-                 } else if constexpr (std::is_integral_v<Sum>) {
-                   sum =
-                       static_cast<Sum>(static_cast<uint64_t>(sum) + static_cast<uint64_t>(value));
-                 } else {
-                   sum += value;
-                 }
+                 sum = Joined<Reduce::kSum>(sum, static_cast<Sum>(values[at + i * step]));
                }
              });
   }

@@ -11,6 +11,7 @@
 #include "cpu/run/node_step.h"
 #include "cpu/run/offset_walk.h"
 #include "cpu/run/parallel.h"
+#include "cpu/simd/index_kernels.h"
 #include "ops/indexing.h"
 
 namespace stator {
@@ -26,6 +27,20 @@ struct LineShape {
   int64_t num_positions = 0;  // along the indexed dim
   int64_t dim = 0;            // for errors
 };
+
+// How a walk visits the elements of an index, by offsets in far and near: one by one, neighbours in
+// memory that have one position as a run, and lines whose index and near lie densely as kernels do
+// (null: one by one).
+template <typename Visit, typename VisitRun>
+struct LineVisitor {
+  Visit visit;
+  VisitRun visit_run;
+  IndexedLine line = nullptr;
+  std::byte *far = nullptr, *near = nullptr;  // what the kernel works on
+  int64_t far_bytes = 0, near_bytes = 0;      // of their elements
+};
+template <typename Visit, typename VisitRun, typename... Rest>
+LineVisitor(Visit, VisitRun, Rest...) -> LineVisitor<Visit, VisitRun>;
 
 // The walk over the index that gather and scatter share.
 class LineWalk {
@@ -67,37 +82,46 @@ class LineWalk {
     }
   }
 
-  // Calls visit(offset in far, offset in near) for each element of the index, or, where neighbours
-  // in memory have one position, visit_run(the same, elements of a run).
-  template <typename Visit, typename VisitRun>
-  void Run(const std::byte* index, Visit&& visit, VisitRun&& visit_run) const {
+  bool is_i32() const { return is_i32_; }
+
+  // `V`: a LineVisitor.
+  template <typename V>
+  void Run(const std::byte* index, const V& visitor) const {
     auto run = [&](int64_t begin, int64_t end) {
-      is_i32_ ? RunParts(reinterpret_cast<const int32_t*>(index), begin, end, visit, visit_run)
-              : RunParts(reinterpret_cast<const int64_t*>(index), begin, end, visit, visit_run);
+      is_i32_ ? RunParts(reinterpret_cast<const int32_t*>(index), begin, end, visitor)
+              : RunParts(reinterpret_cast<const int64_t*>(index), begin, end, visitor);
     };
     int64_t num_parts = lines_.size() * num_chunks_;
     num_parts_ > 1 ? ParallelFor(num_parts, run) : run(0, num_parts);
   }
 
  private:
-  template <typename Index, typename Visit, typename VisitRun>
-  void RunParts(const Index* index, int64_t begin, int64_t end, Visit& visit,
-                VisitRun& visit_run) const {
+  template <typename Index, typename V>
+  void RunParts(const Index* index, int64_t begin, int64_t end, const V& visitor) const {
     for (int64_t part = begin; part < end; ++part) {
       int64_t line = part / num_chunks_, chunk = part % num_chunks_;
       int64_t first = shape_.num_columns * chunk / num_chunks_;
       int64_t last = shape_.num_columns * (chunk + 1) / num_chunks_;
       lines_.Walk(line, line + 1, [&](int64_t, const auto& at) {
-        RunLine(index + at[0], at[1], at[2], first, last, visit, visit_run);
+        RunLine(index + at[0], at[1], at[2], first, last, visitor);
       });
     }
   }
 
-  template <typename Index, typename Visit, typename VisitRun>
+  template <typename Index, typename V>
   void RunLine(const Index* index, int64_t far, int64_t near, int64_t first, int64_t last,
-               Visit& visit, VisitRun& visit_run) const {
+               const V& visitor) const {
     const LineShape shape = shape_;
+    const auto& [visit, visit_run, line, far_data, near_data, far_bytes, near_bytes] = visitor;
     if (shape.num_columns == 1) {
+      bool is_dense = shape.index_step == 1 && shape.near_step == 1;
+      if (line != nullptr && is_dense &&
+          line(far_data + far * far_bytes, shape.far_step, shape.num_positions,
+               reinterpret_cast<const std::byte*>(index), near_data + near * near_bytes,
+               shape.size)) {
+        return;
+      }
+      // One by one, also to find the index that is out of range.
       for (int64_t i = 0; i < shape.size; ++i) {
         visit(far + Check(index[i * shape.index_step]) * shape.far_step,
               near + i * shape.near_step);
@@ -156,9 +180,12 @@ class GatherLines final : public PreparedStep {
       using T = decltype(element);
       const T* x = reinterpret_cast<const T*>(x_.Find(args));
       T* y = reinterpret_cast<T*>(y_.Find(args));
-      walk_.Run(
-          index_.Find(args), [=](int64_t far, int64_t near) { y[near] = x[far]; },
-          [=](int64_t far, int64_t near, int64_t n) { std::copy_n(x + far, n, y + near); });
+      walk_.Run(index_.Find(args), LineVisitor{[=](int64_t far, int64_t near) { y[near] = x[far]; },
+                                               [=](int64_t far, int64_t near, int64_t n) {
+                                                 std::copy_n(x + far, n, y + near);
+                                               },
+                                               FindGatherLine(sizeof(T), walk_.is_i32()),
+                                               x_.Find(args), y_.Find(args), sizeof(T), sizeof(T)});
     });
   }
 
@@ -181,20 +208,6 @@ T StartOf(Reduce reduce) {
     case Reduce::kMax: return Limits::has_infinity ? -Limits::infinity() : Limits::lowest();
     case Reduce::kMin: return Limits::has_infinity ? Limits::infinity() : Limits::max();
     default: return T(0);
-  }
-}
-
-template <Reduce reduce, typename T>
-void JoinInto(T& to, T value) {
-  if constexpr (reduce == Reduce::kMax) {
-    to = to != to || to > value ? to : value;
-  } else if constexpr (reduce == Reduce::kMin) {
-    to = to != to || to < value ? to : value;
-  } else if constexpr (std::is_integral_v<T>) {
-    uint64_t a = static_cast<uint64_t>(to), b = static_cast<uint64_t>(value);
-    to = static_cast<T>(reduce == Reduce::kProd ? a * b : a + b);
-  } else {
-    to = reduce == Reduce::kProd ? to * value : to + value;
   }
 }
 
@@ -240,9 +253,12 @@ class ScatterLines final : public PreparedStep {
   void Write(const StepArgs& args) const {
     const T* src = reinterpret_cast<const T*>(src_.Find(args));
     T* y = reinterpret_cast<T*>(y_.Find(args));
-    walk_.Run(
-        index_.Find(args), [=](int64_t far, int64_t near) { y[far] = src[near]; },
-        [=](int64_t far, int64_t near, int64_t n) { std::copy_n(src + near, n, y + far); });
+    walk_.Run(index_.Find(args), LineVisitor{[=](int64_t far, int64_t near) { y[far] = src[near]; },
+                                             [=](int64_t far, int64_t near, int64_t n) {
+                                               std::copy_n(src + near, n, y + far);
+                                             },
+                                             FindScatterLine(sizeof(T), walk_.is_i32()),
+                                             y_.Find(args), src_.Find(args), sizeof(T), sizeof(T)});
   }
 
   template <typename T>
@@ -264,9 +280,10 @@ class ScatterLines final : public PreparedStep {
     const std::byte* index = index_.Find(args);
     if (!include_self_) {
       Sum start = StartOf<Sum>(reduce_);
-      walk.Run(
-          index, [=](int64_t far, int64_t) { sums[far] = start; },
-          [=](int64_t far, int64_t, int64_t n) { std::fill_n(sums + far, n, start); });
+      walk.Run(index, LineVisitor{[=](int64_t far, int64_t) { sums[far] = start; },
+                                  [=](int64_t far, int64_t, int64_t n) {
+                                    std::fill_n(sums + far, n, start);
+                                  }});
     }
     switch (reduce_) {
       case Reduce::kProd: Join<Reduce::kProd, T>(args, sums, walk); break;
@@ -280,16 +297,18 @@ class ScatterLines final : public PreparedStep {
   template <Reduce reduce, typename T, typename Sum>
   void Join(const StepArgs& args, Sum* sums, const LineWalk& walk) const {
     const T* src = reinterpret_cast<const T*>(src_.Find(args));
+    JoinRun join = FindJoinRun(reduce, x_.ref.dtype);
     walk.Run(
         index_.Find(args),
-        [=](int64_t far, int64_t near) {
-          JoinInto<reduce>(sums[far], static_cast<Sum>(src[near]));
-        },
-        [=](int64_t far, int64_t near, int64_t n) {
-          for (int64_t i = 0; i < n; ++i) {
-            JoinInto<reduce>(sums[far + i], static_cast<Sum>(src[near + i]));
-          }
-        });
+        LineVisitor{[=](int64_t far, int64_t near) {
+                      sums[far] = Joined<reduce>(sums[far], static_cast<Sum>(src[near]));
+                    },
+                    [=](int64_t far, int64_t near, int64_t n) {
+                      join(reinterpret_cast<std::byte*>(sums + far),
+                           reinterpret_cast<const std::byte*>(src + near), n);
+                    },
+                    FindJoinLine(reduce, x_.ref.dtype, walk.is_i32()),
+                    reinterpret_cast<std::byte*>(sums), src_.Find(args), sizeof(Sum), sizeof(T)});
   }
 
   // Divides each sum by how many elements it is of.
@@ -297,11 +316,11 @@ class ScatterLines final : public PreparedStep {
   void Divide(const StepArgs& args, Sum* sums, bool dense) const {
     auto* counts = reinterpret_cast<int32_t*>(args.ws + sum_bytes_);
     std::fill_n(counts, all_.size(), include_self_ ? 1 : 0);
-    dense_walk_.Run(
-        index_.Find(args), [=](int64_t far, int64_t) { ++counts[far]; },
-        [=](int64_t far, int64_t, int64_t n) {
-          for (int64_t i = 0; i < n; ++i) ++counts[far + i];
-        });
+    dense_walk_.Run(index_.Find(args), LineVisitor{[=](int64_t far, int64_t) { ++counts[far]; },
+                                                   [=](int64_t far, int64_t, int64_t n) {
+                                                     for (int64_t i = 0; i < n; ++i)
+                                                       ++counts[far + i];
+                                                   }});
     all_.Walk(0, all_.size(), [&](int64_t, const auto& at) {
       Sum& sum = sums[dense ? at[1] : at[0]];
       if (counts[at[1]] > 1) sum = Quotient(sum, counts[at[1]]);

@@ -37,6 +37,9 @@ class OffsetGrid {
   }
 
   int64_t size() const { return num_; }
+  // Whether each index's offset in tensor k is a multiple of step(k).
+  bool is_line() const { return rank_ <= 1; }
+  int64_t step(size_t k) const { return rank_ == 0 ? 0 : strides_[k][0]; }
 
   // Calls fn(index, offsets) for each index in [begin, end).
   template <typename Fn>

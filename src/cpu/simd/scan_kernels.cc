@@ -52,11 +52,16 @@ void ScanColumns(const ScanShape& shape, const T* HWY_RESTRICT x, T* y, int64_t 
 template <bool is_product, typename T>
 void ScanLines(const ScanShape& shape, const T* x, T* y, const int64_t* x_offsets,
                const int64_t* y_offsets, int64_t num) {
-  if (num < kScanLines) {
+  // Sums of floats wait for each other: lines side by side fill the time. Integers do not.
+  if (num < kScanLines || std::is_integral_v<T>) {
     for (int64_t j = 0; j < num; ++j) {
       Sum<T> sum(is_product ? 1 : 0);
       const T* from = x + x_offsets[j];
       T* to = y + y_offsets[j];
+      if (shape.x_step == 1 && shape.y_step == 1) {
+        for (int64_t i = 0; i < shape.size; ++i) to[i] = Step<is_product>(sum, from[i]);
+        continue;
+      }
       for (int64_t i = 0; i < shape.size; ++i) {
         to[i * shape.y_step] = Step<is_product>(sum, from[i * shape.x_step]);
       }
