@@ -85,6 +85,11 @@ class Engine(tvm_ffi.Object):
             """The plan as a file, with the weights that the engine holds now."""
 
 
+@tvm_ffi.register_object("stator.EngineGroup")
+class EngineGroup(tvm_ffi.Object):
+    """Engines on one device that share packed copies of the weights which several of them read."""
+
+
 @tvm_ffi.register_object("stator.CompiledModule")
 class CompiledModule(tvm_ffi.Object):
     """The parts of a compiled graph (src/compile/compile.h)."""
@@ -101,6 +106,7 @@ class CompiledModule(tvm_ffi.Object):
 
 
 _compile = tvm_ffi.get_global_func("stator.compile")
+_engine_group = tvm_ffi.get_global_func("stator.engine_group")
 _load_plan_bytes = tvm_ffi.get_global_func("stator.load_plan_bytes")
 _load_plan_file = tvm_ffi.get_global_func("stator.load_plan_file")
 _compile_text = tvm_ffi.get_global_func("stator.compile_text")
@@ -121,9 +127,13 @@ def compile(  # noqa: A001
     return _compile(program, list(names), list(tensors), options)
 
 
-def load_plan_bytes(data: bytes, ordinal: int = 0) -> Engine:
-    """`ordinal`: of the CUDA device, for a plan that needs one."""
-    return _load_plan_bytes(data, ordinal)
+def engine_group() -> EngineGroup:
+    return _engine_group()
+
+
+def load_plan_bytes(data: bytes, ordinal: int = 0, group: EngineGroup | None = None) -> Engine:
+    """`ordinal`: of the CUDA device, for a plan that needs one. `group`: that it joins."""
+    return _load_plan_bytes(data, ordinal, group or _engine_group())
 
 
 def load_plan_file(path: str, ordinal: int = 0) -> Engine:

@@ -161,8 +161,9 @@ class Runner:
 
     def with_engines_of_its_own(self) -> Runner:
         """The same steps, whose engines can be refitted apart."""
+        group = _ffi.engine_group()
         parts = [
-            _ffi.load_plan_bytes(part.plan_bytes(), torch.device(part.device()).index or 0)
+            _ffi.load_plan_bytes(part.plan_bytes(), torch.device(part.device()).index or 0, group)
             if isinstance(part, _ffi.Engine)
             else part
             for part in self.parts

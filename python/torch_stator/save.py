@@ -136,7 +136,10 @@ def _read(archive: Archive, op_libraries: Collection[str], asked: torch.device |
             name: tensor_from_entry(described, archive.read(name), ordinal)
             for name, described in document["tensors"].items()
         }
-        parts = [_read_part(archive, name, op_libraries, ordinal) for name in document["parts"]]
+        group = _ffi.engine_group()
+        parts = [
+            _read_part(archive, name, op_libraries, ordinal, group) for name in document["parts"]
+        ]
         runner = _read_runner(document["runner"], len(inputs), parts, tensors)
         state = {i: tensors.get(f"state/{i}") for i, s in enumerate(inputs) if s.kind == "state"}
         _require_state(inputs, state, runner)
@@ -211,9 +214,15 @@ def _find_ordinal(saved: str, asked: torch.device | None) -> int:
     return with_ordinal(asked or torch.device("cuda")).index
 
 
-def _read_part(archive: Archive, name: str, op_libraries: Collection[str], ordinal: int) -> Any:
+def _read_part(
+    archive: Archive,
+    name: str,
+    op_libraries: Collection[str],
+    ordinal: int,
+    group: _ffi.EngineGroup,
+) -> Any:
     if name.startswith("engines/"):
-        return _ffi.load_plan_bytes(archive.read(name), ordinal)
+        return _ffi.load_plan_bytes(archive.read(name), ordinal, group)
     return part_from_json(archive.read_json(name), op_libraries)
 
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <climits>
+#include <mutex>
 #include <numeric>
 
 #include <nlohmann/json.hpp>
@@ -32,6 +33,7 @@
 #include "ops/evaluate.h"
 #include "runtime/bind.h"
 #include "runtime/engine.h"
+#include "runtime/engine_group.h"
 #include "runtime/in_place.h"
 
 namespace stator {
@@ -172,17 +174,41 @@ class EngineObj : public ffi::Object {
   const DLDevice device_;
 };
 
+// The engines of one module, which lie on one device.
+class EngineGroupObj : public ffi::Object {
+ public:
+  std::shared_ptr<EngineGroup> Get(Device& device) {
+    std::lock_guard lock(mutex_);
+    if (group_ == nullptr) group_ = std::make_shared<EngineGroup>(device);
+    return group_;
+  }
+
+  static constexpr bool _type_mutable = true;
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("stator.EngineGroup", EngineGroupObj, ffi::Object);
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<EngineGroup> group_;
+};
+
+class EngineGroupRef : public ffi::ObjectRef {
+ public:
+  EngineGroupRef() : ObjectRef(ffi::make_object<EngineGroupObj>()) {}
+  TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(EngineGroupRef, ffi::ObjectRef, EngineGroupObj);
+};
+
 class EngineRef : public ffi::ObjectRef {
  public:
   // `ordinal`: of the CUDA device, for a plan that needs one.
-  explicit EngineRef(std::shared_ptr<const Plan> plan, int ordinal = 0)
-      : ObjectRef(ffi::make_object<EngineObj>(Load(std::move(plan), ordinal))) {}
+  explicit EngineRef(std::shared_ptr<const Plan> plan, int ordinal = 0, EngineGroupRef group = {})
+      : ObjectRef(ffi::make_object<EngineObj>(Load(std::move(plan), ordinal, *group.get()))) {}
   TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(EngineRef, ffi::ObjectRef, EngineObj);
 
  private:
-  static std::shared_ptr<Engine> Load(std::shared_ptr<const Plan> plan, int ordinal) {
+  static std::shared_ptr<Engine> Load(std::shared_ptr<const Plan> plan, int ordinal,
+                                      EngineGroupObj& group) {
     Device& device = GetDevice(plan->target, ordinal);
-    return Engine::Load(std::move(plan), device);
+    return Engine::Load(std::move(plan), device, group.Get(device));
   }
 };
 
@@ -199,7 +225,7 @@ class CompiledModuleObj : public ffi::Object {
            module_.parts.size());
     }
     if (module_.parts[part].plan == nullptr) return std::nullopt;
-    return EngineRef(module_.parts[part].plan, ordinal_);
+    return EngineRef(module_.parts[part].plan, ordinal_, group_);
   }
   const CompiledModule& module() const { return module_; }
 
@@ -208,6 +234,7 @@ class CompiledModuleObj : public ffi::Object {
  private:
   CompiledModule module_;
   int ordinal_ = 0;
+  EngineGroupRef group_;
 };
 
 class CompiledModuleRef : public ffi::ObjectRef {
@@ -259,11 +286,11 @@ CompiledModuleRef CompileProgram(const ffi::String& program, const ffi::Array<ff
 }
 
 // The binding of weights that a plan file came without is the caller's: set_weight, then refit.
-EngineRef LoadPlanBytes(const ffi::Bytes& bytes, int64_t ordinal) {
+EngineRef LoadPlanBytes(const ffi::Bytes& bytes, int64_t ordinal, EngineGroupRef group) {
   auto owner = std::make_shared<ffi::Bytes>(bytes);
   auto data = std::as_bytes(std::span(owner->data(), owner->size()));
   return EngineRef(std::make_shared<const Plan>(PlanFromBytes(data, owner)),
-                   static_cast<int>(ordinal));
+                   static_cast<int>(ordinal), std::move(group));
 }
 
 EngineRef LoadPlanFile(const ffi::String& path, int64_t ordinal) {
@@ -413,6 +440,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
           return ffi::Bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
         });
       });
+  refl::ObjectDef<EngineGroupObj>();
   refl::ObjectDef<CompiledModuleObj>()
       .def("report",
            [](CompiledModuleRef self) { return ffi::String(ModuleToJson(self->module())); })
@@ -423,6 +451,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       });
   refl::GlobalDef()
       .def("stator.compile", Guarded(CompileProgram))
+      .def("stator.engine_group", [] { return EngineGroupRef(); })
       .def("stator.load_plan_bytes", Guarded(LoadPlanBytes))
       .def("stator.load_plan_file", Guarded(LoadPlanFile))
       .def("stator.compile_text", Guarded(CompileText))

@@ -207,7 +207,7 @@ void Context::RunProgram(std::span<const TensorRef> inputs, std::span<std::byte*
                "a run without a Prepare for its inputs");
   STATOR_CHECK(outputs.size() == state.outputs.size(), "{} outputs, expected {}", outputs.size(),
                state.outputs.size());
-  std::shared_lock lock(engine_->state_->mutex);
+  std::shared_lock lock(engine_->state_->group->mutex);
   // Weights moved meanwhile, or the process forked.
   while (state.shape->generation != engine_->state_->generation || engine_->state_->HasForked()) {
     lock.unlock();

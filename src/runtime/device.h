@@ -18,13 +18,14 @@
 
 namespace stator {
 
-// What the programs of one engine share: copies of constants in the layouts that steps want. Each
-// device has its own kind; it is used by one thread at a time.
+// What the programs of a group of engines share: copies of constants in the layouts that steps
+// want. Each device has its own kind; it is used by one thread at a time.
 class PackedCopies {
  public:
   virtual ~PackedCopies() = default;
-  // The constants' content has changed: each copy is made anew by the next Pack that needs it.
-  virtual void Expire() = 0;
+  // The content of this memory has changed: each copy of a constant in it is made anew by the next
+  // Pack that needs it.
+  virtual void Expire(std::span<const std::byte> memory) = 0;
   // Bytes of the copies that some program holds.
   virtual int64_t bytes() const = 0;
 };
@@ -37,7 +38,7 @@ struct BoundPlan {
   std::vector<int64_t> tensor_offsets;  // bytes from the start of the tensor's storage
   std::vector<int64_t> arena_offsets;   // bytes from the arena's start, one per Plan::arena
   int64_t arena_bytes = 0;
-  PackedCopies* copies = nullptr;  // of the engine; null: a program shares its copies with none
+  PackedCopies* copies = nullptr;  // of the group; null: a program shares its copies with none
 };
 
 // A queue of a device's work, which a call's work joins: a CUDA stream. Null where there is none.
@@ -109,7 +110,7 @@ class Device {
   // Constants' TensorRefs carry addresses, whose content Pack and Run alone read. Raises
   // Unsupported naming a step it cannot run. `steps` are the plan's steps or some of its prologue.
   virtual std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) = 0;
-  // For the programs of one engine; null where each has copies of its own.
+  // For the programs of a group of engines; null where each has copies of its own.
   virtual std::unique_ptr<PackedCopies> MakePackedCopies() { return nullptr; }
   virtual std::byte* Allocate(int64_t bytes) = 0;  // 64-byte aligned; raises OutOfMemory
   virtual void Free(std::byte* data) = 0;

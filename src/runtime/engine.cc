@@ -53,8 +53,11 @@ std::byte* Address(const ConstantData& data) { return const_cast<std::byte*>(dat
 
 }  // namespace
 
-std::shared_ptr<Engine> Engine::Load(std::shared_ptr<const Plan> plan, Device& device) {
-  std::shared_ptr<Engine> engine(new Engine(std::move(plan), device));
+std::shared_ptr<Engine> Engine::Load(std::shared_ptr<const Plan> plan, Device& device,
+                                     std::shared_ptr<EngineGroup> group) {
+  if (group == nullptr) group = std::make_shared<EngineGroup>(device);
+  std::unique_lock lock(group->mutex);  // of a group that others pack for in the background
+  std::shared_ptr<Engine> engine(new Engine(std::move(plan), device, group));
   engine->state_->LoadConstants();
   if (!engine->plan_->symbols.empty()) return engine;
   State& state = *engine->state_;
@@ -69,8 +72,10 @@ std::shared_ptr<Engine> Engine::Load(std::shared_ptr<const Plan> plan, Device& d
   return engine;
 }
 
-Engine::Engine(std::shared_ptr<const Plan> plan, Device& device)
-    : plan_(std::move(plan)), device_(device), state_(new State(*plan_, device)) {}
+Engine::Engine(std::shared_ptr<const Plan> plan, Device& device, std::shared_ptr<EngineGroup> group)
+    : plan_(std::move(plan)),
+      device_(device),
+      state_(new State(*plan_, device, std::move(group))) {}
 
 Engine::~Engine() = default;
 
@@ -122,7 +127,8 @@ int64_t Engine::derived_bytes() const {
     if (derived.valid) bytes += derived.buffer.bytes();
   }
   for (const auto& shape : state_->shapes) bytes += shape->program->packed_bytes();
-  return bytes + (state_->copies != nullptr ? state_->copies->bytes() : 0);
+  const EngineGroup& group = *state_->group;
+  return bytes + (group.copies != nullptr ? group.copies->bytes() / group.num_engines : 0);
 }
 
 std::shared_ptr<const LoadedShape> Engine::GetShape(const SymbolValues& symbols) {
@@ -132,8 +138,10 @@ std::shared_ptr<const LoadedShape> Engine::GetShape(const SymbolValues& symbols)
 
 // ---- State
 
-Engine::State::State(const Plan& plan, Device& device)
-    : plan(plan), device(device), copies(device.MakePackedCopies()) {}
+Engine::State::State(const Plan& plan, Device& device, std::shared_ptr<EngineGroup> of_group)
+    : plan(plan), device(device), group(std::move(of_group)) {
+  ++group->num_engines;
+}
 
 void Engine::State::LoadConstants() {
   device.Finish();  // a weight may be being written
@@ -178,13 +186,13 @@ void Engine::State::Watch() {
 }
 
 std::unique_lock<std::shared_mutex> Engine::State::Lock() {
-  is_wanted = true;
-  return std::unique_lock(mutex);
+  group->is_wanted = true;
+  return std::unique_lock(group->mutex);
 }
 
 std::shared_lock<std::shared_mutex> Engine::State::LockShared() {
-  if (!is_wanted.load(std::memory_order_relaxed)) is_wanted = true;
-  return std::shared_lock(mutex);
+  if (!group->is_wanted.load(std::memory_order_relaxed)) group->is_wanted = true;
+  return std::shared_lock(group->mutex);
 }
 
 // Packs the constants of these shapes' programs, step by step: the prologue runs only as far as the
@@ -231,8 +239,8 @@ void Engine::State::FinishPacking() {
 void Engine::State::PackInBackground() {
   auto pack = [this, entered = false]() mutable {
     if (!std::exchange(entered, true)) device.EnterBackground();
-    if (is_wanted) return false;
-    std::unique_lock lock(mutex);
+    if (group->is_wanted) return false;
+    std::unique_lock lock(group->mutex);
     try {
       if (packing) PackNext();
     } catch (...) {
@@ -330,7 +338,7 @@ void Engine::State::StartShape(const SymbolValues& symbols) {
   auto shape = std::make_shared<LoadedShape>();
   shape->generation = generation;
   shape->bound = BindPlan(plan, symbols, addresses);
-  shape->bound.copies = copies.get();
+  shape->bound.copies = group->copies.get();
   for (const PlanPort& port : plan.inputs) shape->inputs.push_back(BindPort(port, symbols));
   for (const PlanPort& port : plan.outputs) shape->outputs.push_back(BindPort(port, symbols));
   shape->program = device.Load(shape->bound, plan.steps);
@@ -355,7 +363,7 @@ void Engine::State::Refit() {
   // Taken before the weights are read: a write from now on is seen as a change by the next check.
   Watch();
   for (Derived& buffer : derived) buffer.valid = false;
-  if (copies != nullptr) copies->Expire();
+  ExpireCopies();
   if (moved) {
     DropPrograms();
     if (plan.symbols.empty()) GetShape({});
@@ -364,6 +372,14 @@ void Engine::State::Refit() {
   if (shapes.empty()) return;
   StartPacking(std::vector(shapes.begin(), shapes.end()));
   FinishPacking();
+}
+
+void Engine::State::ExpireCopies() {
+  if (group->copies == nullptr) return;
+  for (const ConstantData& weight : weights) group->copies->Expire({weight.bytes, weight.size});
+  for (const Derived& made : derived) {
+    group->copies->Expire({made.buffer.data(), static_cast<size_t>(made.buffer.bytes())});
+  }
 }
 
 // Calls make the programs that they need anew: for weights at other addresses, and after a refit

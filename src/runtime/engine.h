@@ -23,13 +23,18 @@ namespace stator {
 
 // A plan made ready for one set of symbol values; shared by all contexts that meet these shapes.
 struct LoadedShape;
+// What the engines of one module share (runtime/engine_group.h): packed copies of the weights that
+// several of them read stay one copy.
+struct EngineGroup;
 
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
   // Binds constants and, for a static plan, loads the program and runs the prologue; on the CPU a
   // thread in the background may still do so when Load returns. Raises
   // InvalidArgument naming a weight without data, or with fewer bytes than its type needs.
-  static std::shared_ptr<Engine> Load(std::shared_ptr<const Plan> plan, Device& device);
+  // `group`: of engines on the same device; null for one of its own.
+  static std::shared_ptr<Engine> Load(std::shared_ptr<const Plan> plan, Device& device,
+                                      std::shared_ptr<EngineGroup> group = nullptr);
   ~Engine();
 
   const Plan& plan() const { return *plan_; }
@@ -49,12 +54,13 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // The plan with the weights set last: what a file should hold.
   Plan MakePlan() const;
 
-  // Bytes held beside the user's own weights: derived and packed copies.
+  // Bytes held beside the user's own weights: derived copies, and an equal share of the packed
+  // copies of its group.
   int64_t derived_bytes() const;
 
  private:
   friend class Context;
-  Engine(std::shared_ptr<const Plan> plan, Device& device);
+  Engine(std::shared_ptr<const Plan> plan, Device& device, std::shared_ptr<EngineGroup> group);
   std::shared_ptr<const LoadedShape> GetShape(const SymbolValues& symbols);
 
   std::shared_ptr<const Plan> plan_;

@@ -1,8 +1,8 @@
 // Engine::State: what an engine holds, and the lock that keeps calls and refits apart.
 //
-// Invariants: a run holds `mutex` shared; whatever writes constants or makes programs holds it
-// alone. Nobody runs a shape while `packing` is not done: GetShape, which hands shapes out, ends
-// it.
+// Invariants: a run holds the group's mutex shared; whatever writes constants or makes programs
+// holds it alone. Nobody runs a shape while `packing` is not done: GetShape, which hands shapes
+// out, ends it.
 #pragma once
 
 #include <atomic>
@@ -19,6 +19,7 @@
 #include "runtime/bind.h"
 #include "runtime/buffer.h"
 #include "runtime/engine.h"
+#include "runtime/engine_group.h"
 #include "runtime/fingerprint.h"
 #include "runtime/forks.h"
 #include "runtime/shape.h"
@@ -26,7 +27,8 @@
 namespace stator {
 
 struct Engine::State {
-  State(const Plan& plan, Device& device);
+  State(const Plan& plan, Device& device, std::shared_ptr<EngineGroup> group);
+  ~State() { --group->num_engines; }
 
   void LoadConstants();
   void FindWriters();
@@ -34,6 +36,7 @@ struct Engine::State {
   std::shared_ptr<const LoadedShape> GetShape(const SymbolValues& symbols);
   void StartShape(const SymbolValues& symbols);
   void Refit();
+  void ExpireCopies();
   void StartPacking(std::span<const std::shared_ptr<LoadedShape>> shapes);
   void PackNext();
   void FinishPacking();
@@ -58,7 +61,7 @@ struct Engine::State {
 
   const Plan& plan;
   Device& device;
-  mutable std::shared_mutex mutex;
+  std::shared_ptr<EngineGroup> group;
 
   std::vector<ConstantData> weights;       // one per Plan::weights
   std::vector<ConstantData> literals;      // one per Plan::literals
@@ -75,8 +78,6 @@ struct Engine::State {
   std::vector<Derived> derived;  // one per Plan::derived
   int FindDerived(int tensor) const;
 
-  std::unique_ptr<PackedCopies> copies;
-
   std::list<std::shared_ptr<LoadedShape>> shapes;  // the last used first
   int64_t generation = 0;                          // counts the times that programs were dropped
 
@@ -89,7 +90,6 @@ struct Engine::State {
     int next = 0;  // of Plan::steps
   };
   std::optional<Packing> packing;
-  std::atomic<bool> is_wanted = false;     // by a caller, who packs faster than the background
   std::optional<BackgroundThread> packer;  // last: it uses all of the above
 };
 

@@ -178,6 +178,63 @@ def test_a_weight_that_a_torch_node_reads(run):
         check(compiled, model, torch.randn(4, 4))
 
 
+MIB = 2**20
+
+
+class Shared(nn.Module):
+    """A weight of 16 MiB that two engines read, packed alike, with torch between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2048, 2048, bias=False)
+
+    def forward(self, x):
+        return self.fc(self.fc(x).abs() + x).tanh()
+
+
+def derived_bytes(engines):
+    return sum(engine.derived_bytes() for engine in engines if isinstance(engine, _ffi.Engine))
+
+
+def test_a_weight_of_two_engines_stays_one_copy(run, compilations):
+    model, x = Shared(), torch.randn(16, 2048)
+    compiled = run(model, x, coverage=None, torch_executed_ops={"aten.abs"})
+    engines = compilations[0].engines
+    assert sum(engine is not None for engine in engines) == 2
+    assert derived_bytes(engines) <= 17 * MIB
+    with torch.no_grad():
+        for change in (lambda w: w.mul_(1.5), lambda w: w.data.neg_()):
+            change(model.fc.weight)
+            check(compiled, model, x)
+        model.fc.weight.data = torch.randn(2048, 2048) / 32
+        check(compiled, model, x)
+    assert derived_bytes(engines) <= 17 * MIB
+
+
+def test_a_loaded_program_takes_one_copy_for_two_engines(tmp_path):
+    model, x = Shared().requires_grad_(False), torch.randn(16, 2048)
+    options = {"optimization_level": 0, "min_block_size": 1, "torch_executed_ops": {"aten.abs"}}
+    program = torch_stator.compile(model, (x,), **options)
+    program.save(tmp_path / "it.stator")
+    loaded, other = torch_stator.load(tmp_path / "it.stator"), Shared().requires_grad_(False)
+    check(loaded, model, x)
+    torch_stator.refit(loaded, other)
+    check(loaded, other, x)
+    assert derived_bytes(loaded.runner.parts) <= 17 * MIB
+
+
+def test_engines_of_a_shared_weight_are_refitted_apart(run, compilations):
+    model, x = Shared(), torch.randn(16, 2048)
+    compiled = run(model, x, coverage=None, torch_executed_ops={"aten.abs"})
+    first, _ = (engine for engine in compilations[0].engines if engine is not None)
+    old, new = model.fc.weight.detach(), torch.randn(2048, 2048) / 32
+    torch_stator.refit(first, {"fc.weight": new})
+    with torch.no_grad():
+        expected = (((x @ new.T).abs() + x) @ old.T).tanh()
+        torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-4)
+    assert derived_bytes(compilations[0].engines) > 31 * MIB  # of two weights now
+
+
 def test_two_modules_with_equal_names(run):
     """dynamo names a weight within its module: both of these have a `0.weight`."""
     first, second = (nn.Sequential(nn.Linear(4, 4)).eval() for _ in range(2))

@@ -35,7 +35,7 @@ class ReferenceCopies final : public PackedCopies {
   }
 
   int64_t content() const { return content_; }
-  void Expire() override { ++content_; }
+  void Expire(std::span<const std::byte>) override { ++content_; }
   int64_t bytes() const override {
     int64_t bytes = 0;
     for (const auto& [constant, entry] : copies_) {

@@ -198,6 +198,15 @@ std::vector<memory::desc> OneDnnCopies::FindLayouts(const Operand& constant) con
   return layouts;
 }
 
+void OneDnnCopies::Expire(std::span<const std::byte> memory) {
+  auto end = copies_.lower_bound(memory.data() + memory.size());
+  for (auto it = copies_.lower_bound(memory.data()); it != end; ++it) {
+    for (const auto& weak : it->second) {
+      if (std::shared_ptr<PackedCopy> copy = weak.lock()) copy->is_fresh = false;
+    }
+  }
+}
+
 int64_t OneDnnCopies::bytes() const {
   int64_t bytes = 0;
   for (const auto& [constant, copies] : copies_) {
@@ -332,7 +341,7 @@ OneDnnStep::Call OneDnnStep::MakeReorder(Binding from, Binding to) {
 }
 
 bool OneDnnStep::IsFresh(const PackedCopy& copy) const {
-  return copies_ != nullptr && copy.content == copies_->content();
+  return copies_ != nullptr && copy.is_fresh;
 }
 
 bool OneDnnStep::IsPacked() const {
@@ -346,7 +355,7 @@ void OneDnnStep::Pack() {
       if (IsFresh(*copy)) continue;
       copy->reorder.execute(stream, copy->from, copy->to);
       stream.wait();
-      if (copies_ != nullptr) copy->content = copies_->content();
+      copy->is_fresh = true;
     }
   } catch (const dnnl::error& error) {
     FailOneDnn(error, "packing a constant");

@@ -67,25 +67,23 @@ struct Argument {
 struct PackedCopy {
   dnnl::reorder reorder;
   dnnl::memory from, to;
-  DeviceBuffer buffer;  // under `to`
-  int64_t content = 0;  // OneDnnCopies::content() when it was made; 0: not yet
+  DeviceBuffer buffer;    // under `to`
+  bool is_fresh = false;  // whether it holds the constant's present content
 };
 
-// The packed copies of an engine: one for each constant and layout, for as long as a step holds it.
+// The packed copies of a group of engines: one for each constant and layout, for as long as a step
+// holds it.
 class OneDnnCopies final : public PackedCopies {
  public:
   std::shared_ptr<PackedCopy> Get(const Operand& constant, const dnnl::memory::desc& wanted);
   // The layouts in which there are copies of the constant.
   std::vector<dnnl::memory::desc> FindLayouts(const Operand& constant) const;
-  // Counts the times that the constants have changed, from 1.
-  int64_t content() const { return content_; }
 
-  void Expire() override { ++content_; }
+  void Expire(std::span<const std::byte> memory) override;
   int64_t bytes() const override;
 
  private:
   std::map<const std::byte*, std::vector<std::weak_ptr<PackedCopy>>> copies_;  // by the constant
-  int64_t content_ = 1;
 };
 
 // A primitive as a step runs it: an operation, then post-ops on its output.
