@@ -6,8 +6,8 @@
 //      and view nodes, which cost nothing. Kinds are the StepKind names of plan/plan.h, and
 //      "concat".
 // Invariants: the kernel graph computes what the graph computed; a kernel reads either constants
-// only (it belongs to the prologue) or at least one other value; single-element literals live in
-// bodies.
+// only (it belongs to the prologue) or at least one other value; single-element literals that
+// pointwise nodes read live in bodies.
 //
 // Rules, in order of priority:
 //   gemm, conv   anchor + the chain of pointwise nodes behind it that one tactic can fuse

@@ -188,7 +188,8 @@ Body MakeBody(const Graph& graph, const std::vector<NodeId>& nodes, std::string_
   Body body;
   body.graph.name = name;
   body.graph.symbols = graph.symbols;
-  std::map<ValueId, ValueId> map;
+  // Numbers that pointwise nodes read are part of the body; what other ops read is memory.
+  std::map<ValueId, ValueId> map, numbers;
   std::set<NodeId> inside(nodes.begin(), nodes.end());
   for (NodeId id : nodes) {
     for (ValueId output : graph.node(id).outputs) map[output] = {};
@@ -198,18 +199,21 @@ Body MakeBody(const Graph& graph, const std::vector<NodeId>& nodes, std::string_
     std::vector<ValueId> inputs;
     std::vector<TensorType> types;
     for (ValueId input : node.inputs) {
-      if (input.valid() && !map.contains(input)) {
-        const Value& value = graph.value(input);
-        bool inlined =
-            value.kind == ValueKind::kLiteral && value.data.size == DTypeSize(value.type.dtype);
-        if (inlined) {
-          map[input] = body.graph.AddLiteral(value.type, value.data);
-        } else {
-          map[input] = body.graph.AddInput(fmt::format("x{}", body.inputs.size()), value.type);
-          body.inputs.push_back(input);
-        }
+      if (!input.valid()) {
+        inputs.push_back(input);
+        continue;
       }
-      inputs.push_back(input.valid() ? map[input] : input);
+      const Value& value = graph.value(input);
+      bool is_number = node.op->Is(kPointwise) && value.kind == ValueKind::kLiteral &&
+                       value.data.size == DTypeSize(value.type.dtype);
+      auto [it, inserted] = (is_number ? numbers : map).emplace(input, ValueId());
+      if (inserted && is_number) {
+        it->second = body.graph.AddLiteral(value.type, value.data);
+      } else if (inserted) {
+        it->second = body.graph.AddInput(fmt::format("x{}", body.inputs.size()), value.type);
+        body.inputs.push_back(input);
+      }
+      inputs.push_back(it->second);
     }
     for (ValueId output : node.outputs) types.push_back(graph.type(output));
     NodeId copy = body.graph.AddNodeWithTypes(*node.op, std::move(inputs), node.attrs,

@@ -53,8 +53,8 @@ std::string_view KindOf(const OpDef& op) {
   return StructuredKind(op);
 }
 
-// A graph of the node alone; absent inputs stay absent, single-element literals
-// stay literals.
+// A graph of the node alone, as fuse makes it: absent inputs stay absent, and numbers that a
+// pointwise node reads are part of it.
 Graph MakeBodyOf(const Graph& graph, const Node& node) {
   Graph body;
   body.symbols = graph.symbols;
@@ -68,9 +68,9 @@ Graph MakeBodyOf(const Graph& graph, const Node& node) {
     auto [it, inserted] = made.emplace(id.index, ValueId());
     const Value& value = graph.value(id);
     if (inserted) {
-      bool is_scalar =
-          value.kind == ValueKind::kLiteral && value.data.size == DTypeSize(value.type.dtype);
-      it->second = is_scalar ? body.AddLiteral(value.type, value.data)
+      bool is_number = node.op->Is(kPointwise) && value.kind == ValueKind::kLiteral &&
+                       value.data.size == DTypeSize(value.type.dtype);
+      it->second = is_number ? body.AddLiteral(value.type, value.data)
                              : body.AddInput(fmt::format("x{}", made.size()), value.type);
     }
     inputs.push_back(it->second);
