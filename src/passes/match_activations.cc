@@ -7,7 +7,8 @@
 //   %4 = mul(%0, %3)
 //
 // One node has one rounding less, one scalar body, and fits an epilogue, where a value with two
-// readers would end the chain. Constants match to a relative 1e-6: they are given in f32.
+// readers would end the chain. Constants match to a relative 1e-6: they are given in f32, to which
+// and from which narrower values are cast for a product with one that they cannot hold.
 #include <cmath>
 #include <vector>
 
@@ -26,7 +27,7 @@ bool IsNear(double value, double expected) {
 }
 
 // A product: a number times values. Nested mul, div by a number, and square are multiplied out,
-// until there are more factors than any activation has.
+// casts between floats looked through, until there are more factors than any activation has.
 constexpr size_t kMaxFactors = 4;
 struct Product {
   double number = 1;
@@ -46,6 +47,10 @@ void Collect(const Graph& graph, ValueId value, Product& product) {
       Collect(graph, node->inputs[0], product);
       return Collect(graph, node->inputs[1], product);
     }
+  }
+  if (node != nullptr && node->op->name == "cast" && IsFloat(graph.type(value).dtype) &&
+      IsFloat(graph.type(node->inputs[0]).dtype)) {
+    return Collect(graph, node->inputs[0], product);
   }
   if (node != nullptr && node->op->name == "square") {
     Collect(graph, node->inputs[0], product);
@@ -102,7 +107,8 @@ ValueId MatchGelu(Rewriter& rewriter, const Node& node) {
     ValueId x = product.factors[i];
     ValueId inner = FindPlusOne(graph, product.factors[1 - i]);
     const TensorType &type = graph.type(x), &result = graph.type(node.outputs[0]);
-    if (!inner.valid() || type.dims != result.dims || !IsFloat(type.dtype)) continue;
+    bool same = type.dims == result.dims && type.dtype == result.dtype;
+    if (!inner.valid() || !same || !IsFloat(type.dtype)) continue;
     const Node *erf = FindNode(graph, inner, "erf"), *tanh = FindNode(graph, inner, "tanh");
     if (erf != nullptr && IsPower(graph, erf->inputs[0], kRsqrt2, x, 1)) {
       return rewriter.Start() ? rewriter.Add("gelu", {x}) : ValueId{};
@@ -125,8 +131,9 @@ ValueId MatchHardsigmoid(Rewriter& rewriter, const Node& node) {
   }
   const Node* add = FindNode(graph, clip->inputs[0], "add");
   ValueId x = add != nullptr ? FindOther(graph, *add, 3.0) : ValueId{};
-  bool matches = x.valid() && IsFloat(graph.type(x).dtype) &&
-                 graph.type(x).dims == graph.type(node.outputs[0]).dims;
+  const TensorType& result = graph.type(node.outputs[0]);
+  bool matches = x.valid() && IsFloat(result.dtype) && graph.type(x).dtype == result.dtype &&
+                 graph.type(x).dims == result.dims;
   return matches && rewriter.Start() ? rewriter.Add("hardsigmoid", {x}) : ValueId{};
 }
 
@@ -156,7 +163,9 @@ ValueId MatchHardswish(Rewriter& rewriter, const Node& node) {
       continue;
     }
     const Node* add = FindNode(graph, clip->inputs[0], "add");
-    if (add == nullptr || FindOther(graph, *add, 3.0) != x || !IsFloat(graph.type(x).dtype)) {
+    DType dtype = graph.type(x).dtype;
+    if (add == nullptr || FindOther(graph, *add, 3.0) != x || !IsFloat(dtype) ||
+        dtype != graph.type(node.outputs[0]).dtype) {
       continue;
     }
     return rewriter.Start() ? rewriter.Add("hardswish", {x}) : ValueId{};
