@@ -2,7 +2,9 @@
 //
 // Operands that are contiguous where the first output is are read and written as vectors; those
 // that repeat there are read once per thread, and others element by element. Copies are pointwise
-// kernels without nodes, which move elements unread.
+// kernels without nodes, which move elements unread. One that must move them one by one moves
+// several in a thread, a block apart, read before the first is written: loads of 2 bytes, one in
+// flight for each thread, leave most of the memory's bandwidth unused.
 #include <algorithm>
 
 #include "base/error.h"
@@ -12,6 +14,8 @@
 
 namespace stator {
 namespace {
+
+constexpr int kRepeat = 8;  // elements that a thread moves one by one
 
 Attrs MakeVariant(int vec, int block) { return {{"block", Dim(block)}, {"vec", Dim(vec)}}; }
 
@@ -28,6 +32,11 @@ std::vector<Attrs> FindPointwiseVariants(const CudaSite& site) {
   if (!is_small) {
     variants = {MakeVariant(vec, kBlock), MakeVariant(vec, kSmallBlock)};
     if (vec > 2) variants.push_back(MakeVariant(vec / 2, kBlock));
+    if (vec == 1 && IsCopy(site)) {
+      Attrs variant = MakeVariant(vec, kBlock);
+      variant.Set("repeat", Dim(kRepeat));
+      variants.insert(variants.begin(), variant);
+    }
     return variants;
   }
   int short_vec = vec;
@@ -46,9 +55,11 @@ class PointwiseWriter {
         loop_(FindPointwiseLoop(site)),
         vec_(std::min<int>(FindVec(site, loop_), static_cast<int>(variant.GetInt("vec")))),
         block_(static_cast<int>(variant.GetInt("block"))),
+        repeat_(variant.Find("repeat") == nullptr ? 1 : static_cast<int>(variant.GetInt("repeat"))),
         vectors_(text_, loop_, vec_, "i", MakeCoordinates(loop_), IsCopy(site)) {}
 
   CudaKernel Write() {
+    if (repeat_ > 1 && vec_ == 1) return WriteRepeated();
     std::string thread = fmt::format("Index(blockIdx.x) * {} + threadIdx.x", block_);
     text_.Line("const Index i = {};", vec_ == 1 ? thread : fmt::format("({}) * {}", thread, vec_));
     text_.Line("if (i >= {}) return;", text_.Size(loop_.count()));
@@ -74,6 +85,28 @@ class PointwiseWriter {
     return names;
   }
 
+  CudaKernel WriteRepeated() {
+    text_.Line("LaunchDependents();");
+    text_.Line("WaitForInputs();");
+    text_.Line("{} moved[{}];", MovedType(site_.outputs[0].dtype), repeat_);
+    for (bool reads : {true, false}) {
+      text_.OpenLoop("r", repeat_);
+      text_.Line("const Index i = (Index(blockIdx.x) * {} + r) * {} + threadIdx.x;", repeat_,
+                 block_);
+      text_.Open("if (i < {})", text_.Size(loop_.count()));
+      WriteCoordinates(text_, loop_, "i", MakeCoordinates(loop_), vectors_.FindUsed());
+      if (reads) {
+        text_.Line("moved[r] = {};", vectors_.Load(0));
+      } else {
+        text_.Line("{} = moved[r];", vectors_.Target(0));
+      }
+      text_.Close();
+      text_.Close();
+    }
+    return text_.Finish(EntryName(site_.kind, site_.body),
+                        {CeilDiv(loop_.count(), int64_t{block_} * repeat_)}, block_);
+  }
+
   void WriteElements() {
     size_t num_outputs = site_.outputs.size();
     for (size_t i = 0; i < num_outputs; ++i) vectors_.Declare(i);
@@ -88,7 +121,7 @@ class PointwiseWriter {
   KernelText text_;
   BodyText body_;
   LoopDims loop_;
-  int vec_, block_;
+  int vec_, block_, repeat_;
   VectorText vectors_;
   std::vector<std::string> elements_;  // per input, its element j
 };

@@ -4,7 +4,7 @@
 
 namespace stator {
 
-std::string PositionType(const CudaSite& site) { return IsSmall(site) ? "int" : "long long"; }
+std::string PositionType(const CudaSite& site) { return IsSmall(site) ? "int" : "i64"; }
 
 std::vector<std::string> WindowNames(size_t rank) {
   std::vector<std::string> names = {"n", "c"};
