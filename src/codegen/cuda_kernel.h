@@ -34,9 +34,10 @@ struct KernelOperand {
 
 struct CudaKernel {
   std::string source, entry;
-  Dims grid;      // blocks along x, y, z
-  int block = 0;  // threads, along x
-  int smem = 0;   // bytes of dynamic shared memory
+  Dims grid;        // blocks along x, y, z
+  int block = 0;    // threads, along x
+  int smem = 0;     // bytes of dynamic shared memory
+  int cluster = 1;  // blocks, neighbours along x, that run together; the text says so, too
   std::vector<std::string> symbols;
 };
 

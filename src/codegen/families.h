@@ -29,6 +29,8 @@ extern const KernelFamily kReduceFamily;
 extern const KernelFamily kPoolFamily;
 // Convolutions, with pointwise nodes behind: depthwise ones, and any as a last resort.
 extern const KernelFamily kConvFamily;
+// Matrix products and convolutions in 16 bits on tensor cores, with pointwise nodes behind.
+extern const KernelFamily kMmaFamily;
 // Matrix products, with pointwise nodes behind.
 extern const KernelFamily kGemmFamily;
 // Scaled dot-product attention, with pointwise nodes behind.

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "codegen/families.h"
-#include "codegen/output_text.h"
+#include "codegen/gemm_site.h"
 #include "ir/op_def.h"
 
 namespace stator {
@@ -17,48 +17,6 @@ namespace {
 constexpr int kWarp = 32;
 constexpr int64_t kMaxRows = 8;
 constexpr int kTile = 64, kDepth = 16, kBlock = 256, kPerThread = 4, kLanes = kTile / kPerThread;
-
-struct Gemm {
-  AnchoredBody body;
-  const KernelOperand *a = nullptr, *b = nullptr;
-  Dim m, n, k;
-  size_t num_batch = 0;   // leading dims of y
-  Dims a_batch, b_batch;  // strides over them
-};
-
-std::optional<Gemm> FindGemm(const CudaSite& site) {
-  std::optional<AnchoredBody> body = FindAnchoredBody(site);
-  if (!body || body->anchor->op->name != "matmul") return std::nullopt;
-  Gemm gemm{.body = *body};
-  gemm.a = &site.inputs[body->operands[0]];
-  gemm.b = &site.inputs[body->operands[1]];
-  const Dims& y = site.outputs[0].dims;
-  gemm.num_batch = y.size() - 2;
-  gemm.m = y[gemm.num_batch];
-  gemm.n = y[gemm.num_batch + 1];
-  gemm.k = gemm.a->dims.back();
-  Dims batch(y.begin(), y.end() - 2);
-  auto batch_strides = [&](const KernelOperand& operand) {
-    KernelOperand lead = operand;
-    lead.dims.resize(lead.dims.size() - 2);
-    lead.strides.resize(lead.strides.size() - 2);
-    return BroadcastStrides(lead, batch);
-  };
-  gemm.a_batch = batch_strides(*gemm.a);
-  gemm.b_batch = batch_strides(*gemm.b);
-  return gemm;
-}
-
-const Dim& Stride(const KernelOperand& operand, size_t from_end) {
-  return operand.strides[operand.strides.size() - from_end];
-}
-
-// The rows that share a column's pass over the matrix: all of a's, its leading dims among them when
-// they lie behind each other and the matrix is one.
-bool IsOneMatrix(const Gemm& gemm) {
-  return std::all_of(gemm.b_batch.begin(), gemm.b_batch.end(),
-                     [](const Dim& stride) { return stride == Dim(0); });
-}
 
 // Neighbours along K that are read at once; 0 when the form "rows" does not serve.
 int FindDepthVec(const CudaSite& site, const Gemm& gemm) {
@@ -69,11 +27,11 @@ int FindDepthVec(const CudaSite& site, const Gemm& gemm) {
       gemm.m.value() > kMaxRows || gemm.m.value() < 1) {
     return 0;
   }
-  if (!(Stride(*gemm.b, 2) == Dim(1)) || !(Stride(*gemm.a, 1) == Dim(1))) return 0;
+  if (!(StrideFromEnd(*gemm.b, 2) == Dim(1)) || !(StrideFromEnd(*gemm.a, 1) == Dim(1))) return 0;
   int64_t size = static_cast<int64_t>(DTypeSize(gemm.a->dtype));
   auto fits = [&](int64_t vec) {
-    return IsMultiple(gemm.k, vec) && IsMultiple(Stride(*gemm.b, 1), vec) &&
-           IsMultiple(Stride(*gemm.a, 2), vec) && gemm.a->alignment % (vec * size) == 0 &&
+    return IsMultiple(gemm.k, vec) && IsMultiple(StrideFromEnd(*gemm.b, 1), vec) &&
+           IsMultiple(StrideFromEnd(*gemm.a, 2), vec) && gemm.a->alignment % (vec * size) == 0 &&
            gemm.b->alignment % (vec * size) == 0;
   };
   int64_t vec = 16 / size;
@@ -123,10 +81,12 @@ class GemmWriter {
     return text_.Offset(terms);
   }
   std::string OffsetOfA(const std::string& m, const std::string& k) {
-    return OffsetOf(gemm_.a_batch, {{m, Stride(*gemm_.a, 2)}, {k, Stride(*gemm_.a, 1)}});
+    return OffsetOf(gemm_.a_batch,
+                    {{m, StrideFromEnd(*gemm_.a, 2)}, {k, StrideFromEnd(*gemm_.a, 1)}});
   }
   std::string OffsetOfB(const std::string& k, const std::string& n) {
-    return OffsetOf(gemm_.b_batch, {{k, Stride(*gemm_.b, 2)}, {n, Stride(*gemm_.b, 1)}});
+    return OffsetOf(gemm_.b_batch,
+                    {{k, StrideFromEnd(*gemm_.b, 2)}, {n, StrideFromEnd(*gemm_.b, 1)}});
   }
 
   CudaKernel WriteRows(int vec) {
@@ -203,8 +163,10 @@ class GemmWriter {
     text_.Close();
     text_.Close();
     text_.Open("for (Index k0 = 0; k0 < {}; k0 += {})", text_.Size(gemm_.k), kDepth);
-    WriteTileRead("a", "m", gemm_.m, Stride(*gemm_.a, 1) == Dim(1), a_at_, OffsetOfA("m", "k"));
-    WriteTileRead("b", "n", gemm_.n, Stride(*gemm_.b, 2) == Dim(1), b_at_, OffsetOfB("k", "n"));
+    WriteTileRead("a", "m", gemm_.m, StrideFromEnd(*gemm_.a, 1) == Dim(1), a_at_,
+                  OffsetOfA("m", "k"));
+    WriteTileRead("b", "n", gemm_.n, StrideFromEnd(*gemm_.b, 2) == Dim(1), b_at_,
+                  OffsetOfB("k", "n"));
     text_.Line("__syncthreads();");
     text_.OpenLoop("k", kDepth);
     text_.OpenLoop("i", kPerThread);

@@ -160,9 +160,9 @@ void KernelText::AddLine(std::string_view line) {
   lines_ += '\n';
 }
 
-void KernelText::Close() {
+void KernelText::Close(std::string_view end) {
   --depth_;
-  AddLine("}");
+  Line("}}{}", end);
 }
 
 void KernelText::OpenBlock() {
@@ -200,13 +200,14 @@ std::string KernelText::At(const std::string& pointer, const std::string& offset
   return offset == "0" ? pointer : pointer + " + " + offset;
 }
 
-CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int smem) {
+CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int smem, int cluster) {
   STATOR_CHECK(depth_ == 1, "{} blocks left open", depth_ - 1);
   CudaKernel kernel{.source = {},
                     .entry = std::string(entry),
                     .grid = std::move(grid),
                     .block = block,
                     .smem = smem,
+                    .cluster = cluster,
                     .symbols = {symbols_.begin(), symbols_.end()}};
   kernel.grid.resize(3, Dim(1));
   std::string& text = kernel.source;
@@ -233,11 +234,12 @@ CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int 
     add(fmt::format("{}* {}", types_[type], output_at(i)));
   }
   for (const std::string& symbol : symbols_) add(fmt::format("long long {}", symbol));
+  std::string together = cluster == 1 ? "" : fmt::format("__cluster_dims__({}) ", cluster);
   text += fmt::format(
-      "extern \"C\" __global__ void __launch_bounds__({}) {}(\n    {}) {{\n{}}}\n\n}}  // "
+      "extern \"C\" __global__ void {}__launch_bounds__({}) {}(\n    {}) {{\n{}}}\n\n}}  // "
       "namespace "
       "stator\n",
-      block, entry, parameters, lines_);
+      together, block, entry, parameters, lines_);
   return kernel;
 }
 

@@ -63,7 +63,7 @@ class KernelText {
     AddLine(fmt::format(format, std::forward<Args>(args)...) + " {");
     ++depth_;
   }
-  void Close();
+  void Close(std::string_view end = "");  // what stands behind the brace
   // A block of its own, to be closed.
   void OpenBlock();
   // `#pragma unroll` and a loop `for (int name = 0; name < count; ++name)`, to be closed; for a
@@ -81,8 +81,8 @@ class KernelText {
   // "x0_at + offset", without "+ 0".
   static std::string At(const std::string& pointer, const std::string& offset);
 
-  // `entry`: a word for the kernel's name. Dynamic shared memory is the author's to declare.
-  CudaKernel Finish(std::string_view entry, Dims grid, int block, int smem = 0);
+  // `entry`: a word for the kernel's name. `cluster`: blocks that run together, from sm_90 on.
+  CudaKernel Finish(std::string_view entry, Dims grid, int block, int smem = 0, int cluster = 1);
 
  private:
   void AddLine(std::string_view line);

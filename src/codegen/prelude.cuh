@@ -67,6 +67,9 @@ inline unsigned char* DynamicShared() {
   extern __shared__ __align__(128) unsigned char dynamic_shared[];
   return dynamic_shared;
 }
+inline unsigned SharedAddress(const void* address) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(address));
+}
 #endif
 
 inline constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
@@ -81,6 +84,52 @@ template <typename A>
 inline constexpr bool kSame<A, A> = true;
 template <typename T>
 inline constexpr bool kIsFloat = kSame<T, float> || kSame<T, double>;
+
+#ifndef STATOR_EMULATED
+// ---- copies of 16 bytes to shared memory that go on while the thread does (PTX ISA, "cp.async"):
+// zeros where not `inside`. Those since the last commit are a group; WaitCopies<N> waits for all
+// groups of the thread but the last N.
+inline void CopyAsync(void* to, const void* from, bool inside) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(to)), "l"(from),
+               "r"(inside ? 16 : 0)
+               : "memory");
+}
+inline void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N>
+void WaitCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+// ---- products of a warp on tensor cores (PTX ISA, "ldmatrix", "mma.m16n8k16"). Four 8 x 8 matrices
+// of 16-bit elements, of whose rows lane l names the (l % 8)th of matrix l / 8.
+inline void LoadMatrices(unsigned (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(SharedAddress(row))
+               : "memory");
+}
+inline void LoadTransposed(unsigned (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(SharedAddress(row))
+               : "memory");
+}
+// sum[16 x 8] += a[16 x 16] b[16 x 8], of elements of type T.
+template <typename T>
+void MultiplyAdd(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  if constexpr (kSame<T, f16>) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+}
+#endif
 
 // ---- integers: computed modulo 2^64 without sign, then cut to T
 template <typename T>
@@ -254,6 +303,38 @@ void Store(T* address, const Vec<T, N>& vec) {
   CheckAligned(address, alignof(Vec<T, N>));
   *reinterpret_cast<Vec<T, N>*>(address) = vec;
 }
+
+#ifndef STATOR_EMULATED
+// ---- blocks of a cluster, neighbours along x (PTX ISA, "barrier.cluster", "mapa")
+inline void ClusterSync() {
+  asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory");
+}
+// What lies at `address` in the shared memory of the cluster's block `rank`.
+template <int N>
+Vec<float, N> LoadFromBlock(const float* address, unsigned rank) {
+  unsigned there;
+  Vec<float, N> values;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(SharedAddress(address)), "r"(rank));
+  if constexpr (N % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+      asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+                   : "=f"(values[i]), "=f"(values[i + 1]), "=f"(values[i + 2]), "=f"(values[i + 3])
+                   : "r"(there + 4 * i)
+                   : "memory");
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      asm volatile("ld.shared::cluster.f32 %0, [%1];"
+                   : "=f"(values[i])
+                   : "r"(there + 4 * i)
+                   : "memory");
+    }
+  }
+  return values;
+}
+#endif
 
 // ---- the vocabulary of scalar bodies. The second operand does not take part in deduction, so
 // literals convert.

@@ -314,6 +314,7 @@ def test_out_of_memory_in_a_call_leaves_the_engine_usable():
         program(large)
     del kept
     torch.testing.assert_close(program(small), expected)
+    torch.cuda.empty_cache()  # for the processes of other tests
 
 
 def test_memory_that_torch_keeps_is_given_back():
@@ -324,6 +325,7 @@ def test_memory_that_torch_keeps_is_given_back():
     del kept  # torch's allocator has it
     compiled = compile_whole(model, x)
     torch.testing.assert_close(compiled(x), model(x), atol=1e-4, rtol=1e-4)
+    torch.cuda.empty_cache()  # for the processes of other tests
 
 
 def test_mixed_devices_run_in_eager_with_a_reason():
@@ -357,6 +359,30 @@ def test_two_devices():
         for _ in range(3):
             torch.testing.assert_close(compiled(x), model(x), atol=1e-4, rtol=1e-4)
         torch._dynamo.reset()
+
+
+class Products(nn.Module):
+    """Products and convolutions in the shapes that kernels on tensor cores are written for."""
+
+    def __init__(self):
+        super().__init__()
+        self.deep = nn.Linear(1024, 64)
+        self.odd = nn.Linear(64, 75)
+        self.conv = nn.Conv2d(64, 72, 3, padding=1)
+
+    def forward(self, x, image):
+        return torch.relu(self.odd(self.deep(x))), self.conv(image) + image.mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rows", [9, 70, 200])
+def test_tensor_cores(dtype, rows):
+    model = make(Products()).to(dtype)
+    image = torch.randn(2, 64, 7, 9, device="cuda", dtype=dtype)
+    image = image.to(memory_format=torch.channels_last)
+    inputs = (torch.randn(rows, 1024, device="cuda", dtype=dtype), image)
+    compiled = compile_whole(model, *inputs, optimization_level=5)
+    assert_as_good(compiled(*inputs), model, *inputs)
 
 
 def test_a_process_ends_without_complaint():

@@ -71,6 +71,14 @@ TEST(CudaEmulation, Copy) {
   emulation.Run();
 }
 
+TEST(CudaEmulation, LargeCopyOfSingleElements) {
+  Emulation emulation("large_copy");
+  emulation.Add({.kind = "copy",
+                 .body = "graph @g(%x: f16[17, 5003]) {\n return %x\n}",
+                 .layouts = {{.gaps = true}, {}}});
+  emulation.Run();
+}
+
 TEST(CudaEmulation, Transpose) {
   Emulation emulation("transpose");
   for (const char* dtype : {"f16", "f32"}) {
@@ -226,6 +234,58 @@ TEST(CudaEmulation, Samples) {
   add("conv", floats, {"conv"});
   add("gemm", {DType::kFloat16, DType::kFloat32, DType::kFloat64, DType::kInt32}, {"matmul"});
   add("attention", {DType::kBFloat16, DType::kFloat32, DType::kFloat64}, {"attention"});
+  emulation.Run();
+}
+
+TEST(CudaEmulation, TensorCores) {
+  Emulation emulation("tensor_cores");
+  auto add = [&](const char* kind, std::string_view dtype, const std::string& body,
+                 std::vector<Layout> layouts = {}, SymbolValues symbols = {}) {
+    emulation.Add({.kind = kind,
+                   .body = InDType(body, dtype),
+                   .layouts = std::move(layouts),
+                   .symbols = std::move(symbols),
+                   .special = false,
+                   .slack = 30,
+                   .scale = {0.5, 0.5, 0.5, 0.5}});
+  };
+  add("gemm", "f16", R"(graph @g(%a: _[70, 1032], %b: _[1032, 75]@10, %c: _[75]) {
+    %0 = matmul(%a, %b)
+    %1 = add(%0, %c)
+    %2 = gelu(%1)
+    return %2
+  })",
+      {{}, {.constant = true}, {.constant = true}});
+  for (const char* dtype : {"f16", "bf16"}) {
+    add("gemm", dtype, R"(graph @g(%a: _[2, 9, 200], %b: _[200, 72], %c: _[2, 9, 72]) {
+      %0 = matmul(%a, %b)
+      %1 = add(%0, %c)
+      return %1, %0
+    })",
+        {{}, {.constant = true}});
+  }
+  add("gemm", "f16", R"(graph @g(%a: _[s0, 128], %b: _[128, 64]@10) where s0 in [1, 99] {
+    %0 = matmul(%a, %b)
+    return %0
+  })",
+      {}, {{"s0", 21}});
+  add("conv", "bf16",
+      R"(graph @g(%x: _[2, 64, 5, 7]@0231, %w: _[40, 64, 3, 3]@0231, %b: _[40], %r: _[2, 40, 5, 7]@0231) {
+    %0 = conv(%x, %w, %b) {dilation = [1, 1], groups = 1, output_padding = [0, 0], padding = [1, 1], stride = [1, 1], transposed = false} : _[2, 40, 5, 7]@0231
+    %1 = add(%0, %r) : _[2, 40, 5, 7]@0231
+    %2 = relu(%1) : _[2, 40, 5, 7]@0231
+    return %2
+  })",
+      {{}, {.constant = true}, {.constant = true}});
+  add("conv", "f16", R"(graph @g(%x: _[1, 8, 5, 7]@0231, %w: _[24, 8, 3, 3]@0231) {
+    %0 = conv(%x, %w) {dilation = [2, 1], groups = 1, output_padding = [0, 0], padding = [2, 0], stride = [1, 2], transposed = false} : _[1, 24, 5, 3]@0231
+    return %0
+  })");
+  add("conv", "f16", R"(graph @g(%x: _[s0, 8, 9]@021, %w: _[24, 8, 3]@021) where s0 in [1, 99] {
+    %0 = conv(%x, %w) {dilation = [1], groups = 1, output_padding = [0], padding = [1], stride = [2], transposed = false} : _[s0, 24, 5]@021
+    return %0
+  })",
+      {}, {{"s0", 3}});
   emulation.Run();
 }
 

@@ -67,6 +67,13 @@ constexpr std::pair<const char*, const char*> kBodies[] = {
     {"gather", "graph @g(%w: _[7, 48], %i: i64[3, 5]) {\n %0 = embedding(%w, %i)\n return %0\n}"},
     {"gemm", "graph @g(%a: _[2, 64], %b: _[64, 32]@10) {\n %0 = matmul(%a, %b)\n return %0\n}"},
     {"gemm", "graph @g(%a: _[99, 64], %b: _[64, 32]) {\n %0 = matmul(%a, %b)\n return %0\n}"},
+    {"gemm",
+     "graph @g(%a: _[99, 1024], %b: _[1024, 64]@10) {\n %0 = matmul(%a, %b)\n return %0\n}"},
+    {"conv",
+     "graph @g(%x: _[2, 64, 6, 6]@0231, %w: _[72, 64, 3, 3]@0231) {\n"
+     " %0 = conv(%x, %w) {dilation = [1, 1], groups = 1, output_padding = [0, 0], "
+     "padding = [1, 1], stride = [1, 1], transposed = false} : _[2, 72, 6, 6]@0231\n"
+     " return %0\n}"},
     {"attention",
      "graph @g(%q: _[2, 4, 40, 64], %k: _[2, 4, 50, 64], %v: _[2, 4, 50, 64]) {\n"
      " %0 = attention(%q, %k, %v) {causal = true, scale = 0.125}\n return %0\n}"},

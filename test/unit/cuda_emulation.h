@@ -255,11 +255,12 @@ class Emulation {
         "extern \"C\" void launch_{0}(void** parameters, const unsigned* grid, unsigned block, "
         "unsigned smem, int order) {{\n"
         "  emulator::Launch(stator::k{0}::{1}, parameters,\n"
-        "      {{.grid = {{grid[0], grid[1], grid[2]}}, .block = block, .smem = smem, .order = "
-        "order,\n"
+        "      {{.grid = {{grid[0], grid[1], grid[2]}}, .block = block, .smem = smem, .cluster = "
+        "{2}, "
+        ".order = order,\n"
         "       .shared_begin = __start_emulated_k{0}, .shared_end = "
         "__stop_emulated_k{0}}});\n}}\n\n",
-        num_kernels_, kernel.entry);
+        num_kernels_, kernel.entry, kernel.cluster);
     ++num_kernels_;
   }
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <random>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #define STATOR_EMULATED
 #define __global__
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 // EMULATED_SECTION names a section of the kernel's own, so that its shared memory can be found.
 #define __shared__ static __attribute__((section(EMULATED_SECTION)))
 
@@ -33,13 +35,20 @@ struct Index3 {
 };
 inline Index3 thread_index, block_index, block_dim, grid_dim;
 
-enum class Wait { kNone, kBlock, kWarp, kDone };
+enum class Wait { kNone, kBlock, kWarp, kCluster, kDone };
+
+struct Copy {
+  void* to;
+  const void* from;
+  bool inside;
+};
 
 struct Fiber {
   jmp_buf place;
   ucontext_t start;
   bool started = false;
   Wait wait = Wait::kNone;
+  std::vector<std::vector<Copy>> groups = {{}};  // begun and not awaited; the last one is open
 };
 
 inline constexpr size_t kStackBytes = 64 << 10;
@@ -50,8 +59,14 @@ inline ucontext_t scheduler_context;
 inline size_t current;
 inline void (*body)(void*);
 inline void* body_argument;
-inline std::vector<unsigned char> dynamic_shared;
-inline uint64_t warp_slots[64][32];
+inline std::vector<std::vector<unsigned char>> dynamic_shared;  // of each block of the cluster
+inline unsigned first_block;                                    // of the cluster, along x
+struct Lane {
+  unsigned words[6];
+};
+inline std::vector<std::array<Lane, 32>> warps;
+
+inline size_t CurrentRank() { return current / block_dim.x; }
 
 [[noreturn]] inline void Fail(const char* what) {
   fprintf(stderr, "emulator: %s (block %u, thread %u)\n", what, block_index.x, thread_index.x);
@@ -66,13 +81,16 @@ inline void Yield(Wait wait) {
 
 inline void RunFiber() {
   body(body_argument);
+  const auto& groups = fibers[current].groups;
+  if (groups.size() > 1 || !groups[0].empty()) Fail("copies are not awaited");
   fibers[current].wait = Wait::kDone;
   _longjmp(scheduler, 1);
 }
 
 inline void Resume(size_t index) {
   current = index;
-  thread_index = {static_cast<unsigned>(index), 0, 0};
+  thread_index = {static_cast<unsigned>(index % block_dim.x), 0, 0};
+  block_index.x = first_block + static_cast<unsigned>(CurrentRank());
   Fiber& fiber = fibers[index];
   fiber.wait = Wait::kNone;
   if (_setjmp(scheduler) != 0) return;
@@ -85,32 +103,44 @@ inline void Resume(size_t index) {
   setcontext(&fiber.start);
 }
 
-// Lets waiting threads go on: a warp whose lanes all wait, or the block when all its threads do.
+// Whether all `count` threads from `first` on wait so; they then go on. Some of them are a failure.
+inline bool ReleaseAll(size_t first, size_t count, Wait wait, const char* failure) {
+  size_t waiting = 0;
+  for (size_t i = first; i < first + count; ++i) waiting += fibers[i].wait == wait;
+  if (waiting == 0) return false;
+  if (waiting != count) Fail(failure);
+  for (size_t i = first; i < first + count; ++i) fibers[i].wait = Wait::kNone;
+  return true;
+}
+
+// Lets waiting threads go on: a warp whose lanes all wait, or the block when all its threads do, or
+// the cluster.
 inline bool Release() {
   size_t count = fibers.size();
   bool released = false;
   for (size_t first = 0; first < count; first += 32) {
-    size_t waiting = 0;
-    for (size_t i = first; i < first + 32; ++i) waiting += fibers[i].wait == Wait::kWarp;
-    if (waiting == 0) continue;
-    if (waiting != 32) Fail("a warp's lanes do not all reach a shuffle");
-    for (size_t i = first; i < first + 32; ++i) fibers[i].wait = Wait::kNone;
-    released = true;
+    released |=
+        ReleaseAll(first, 32, Wait::kWarp, "a warp's lanes do not all reach what it does together");
   }
   if (released) return true;
-  size_t waiting = 0;
-  for (Fiber& fiber : fibers) waiting += fiber.wait == Wait::kBlock;
-  if (waiting == 0) return false;
-  if (waiting != count) Fail("a block's threads do not all reach a barrier");
-  for (Fiber& fiber : fibers) fiber.wait = Wait::kNone;
-  return true;
+  for (size_t first = 0; first < count; first += block_dim.x) {
+    released |= ReleaseAll(first, block_dim.x, Wait::kBlock,
+                           "a block's threads do not all reach a barrier");
+  }
+  return released ||
+         ReleaseAll(0, count, Wait::kCluster, "a cluster's threads do not all reach a barrier");
 }
 
 // order 0: ascending; 1: descending; else shuffled by that seed, anew at each barrier.
-inline void RunBlock(size_t num_threads, int order) {
+inline void RunCluster(size_t num_threads, int order) {
   if (fibers.size() != num_threads) fibers = std::vector<Fiber>(num_threads);
   if (stacks.size() < num_threads * kStackBytes) stacks.resize(num_threads * kStackBytes);
-  for (Fiber& fiber : fibers) fiber.started = false, fiber.wait = Wait::kNone;
+  warps.resize(num_threads / 32);
+  for (Fiber& fiber : fibers) {
+    fiber.started = false;
+    fiber.wait = Wait::kNone;
+    fiber.groups = {{}};
+  }
   std::vector<size_t> turns(num_threads);
   for (size_t i = 0; i < num_threads; ++i) turns[i] = order == 1 ? num_threads - 1 - i : i;
   std::mt19937 random(order);
@@ -124,7 +154,7 @@ inline void RunBlock(size_t num_threads, int order) {
 
 struct LaunchArguments {
   Index3 grid;
-  unsigned block = 0, smem = 0;
+  unsigned block = 0, smem = 0, cluster = 1;
   int order = 0;
   unsigned char *shared_begin = nullptr, *shared_end = nullptr;
 };
@@ -138,15 +168,17 @@ void LaunchWith(void (*kernel)(Parameters...), void** parameters, const LaunchAr
   values = parameters;
   body = [](void*) { running(*static_cast<Parameters*>(values[kPositions])...); };
   if (launch.block % 32 != 0) Fail("a block is no whole number of warps");
+  if (launch.grid.x % launch.cluster != 0) Fail("a grid is no whole number of clusters");
   block_dim = {launch.block, 1, 1};
   grid_dim = launch.grid;
   for (unsigned z = 0; z < launch.grid.z; ++z) {
     for (unsigned y = 0; y < launch.grid.y; ++y) {
-      for (unsigned x = 0; x < launch.grid.x; ++x) {
+      for (unsigned x = 0; x < launch.grid.x; x += launch.cluster) {
+        first_block = x;
         block_index = {x, y, z};
         std::fill(launch.shared_begin, launch.shared_end, 0xff);
-        dynamic_shared.assign(launch.smem + 128, 0xff);
-        RunBlock(launch.block, launch.order);
+        dynamic_shared.assign(launch.cluster, std::vector<unsigned char>(launch.smem + 128, 0xff));
+        RunCluster(size_t{launch.block} * launch.cluster, launch.order);
       }
     }
   }
@@ -167,14 +199,21 @@ void Launch(void (*kernel)(Parameters...), void** parameters, const LaunchArgume
 inline void __syncthreads() { emulator::Yield(emulator::Wait::kBlock); }
 inline void __syncwarp() { emulator::Yield(emulator::Wait::kWarp); }
 
+// What each lane of the warp gives, for every lane: valid until the lane's next exchange.
+inline const std::array<emulator::Lane, 32>& ExchangeLanes(const emulator::Lane& mine) {
+  std::array<emulator::Lane, 32>& lanes = emulator::warps[emulator::current / 32];
+  emulator::Yield(emulator::Wait::kWarp);  // all have read what was there
+  lanes[threadIdx.x % 32] = mine;
+  emulator::Yield(emulator::Wait::kWarp);
+  return lanes;
+}
+
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int lane) {
   if (mask != 0xffffffffu) emulator::Fail("a shuffle of some lanes only");
-  uint64_t(&slots)[32] = emulator::warp_slots[threadIdx.x / 32];
-  memcpy(&slots[threadIdx.x % 32], &value, sizeof value);
-  emulator::Yield(emulator::Wait::kWarp);
-  memcpy(&value, &slots[lane % 32], sizeof value);
-  emulator::Yield(emulator::Wait::kWarp);
+  emulator::Lane mine;
+  memcpy(&mine, &value, sizeof value);
+  memcpy(&value, &ExchangeLanes(mine)[lane % 32], sizeof value);
   return value;
 }
 template <typename T>
@@ -197,11 +236,70 @@ inline void PrefetchL2(const void*) {}
 inline void CheckAligned(const void* address, int alignment) {
   if (reinterpret_cast<uintptr_t>(address) % alignment != 0) emulator::Fail("not aligned");
 }
-inline unsigned char* DynamicShared() {
-  auto address = reinterpret_cast<uintptr_t>(emulator::dynamic_shared.data());
-  return emulator::dynamic_shared.data() + (128 - address % 128) % 128;
+inline unsigned char* SharedOfBlock(size_t rank) {
+  unsigned char* data = emulator::dynamic_shared[rank].data();
+  return data + (128 - reinterpret_cast<uintptr_t>(data) % 128) % 128;
+}
+inline unsigned char* DynamicShared() { return SharedOfBlock(emulator::CurrentRank()); }
+
+// Done when they are awaited: what reads them earlier finds NaN.
+inline void CopyAsync(void* to, const void* from, bool inside) {
+  CheckAligned(to, 16);
+  if (inside) CheckAligned(from, 16);
+  emulator::fibers[emulator::current].groups.back().push_back({to, from, inside});
+}
+inline void CommitCopies() { emulator::fibers[emulator::current].groups.emplace_back(); }
+template <int N>
+void WaitCopies() {
+  auto& groups = emulator::fibers[emulator::current].groups;
+  while (groups.size() > N + 1) {
+    for (const emulator::Copy& copy : groups.front()) {
+      copy.inside ? memcpy(copy.to, copy.from, 16) : memset(copy.to, 0, 16);
+    }
+    groups.erase(groups.begin());
+  }
 }
 
+inline void LoadMatrices(unsigned (&to)[4], const void* row) {
+  CheckAligned(row, 16);
+  unsigned lane = threadIdx.x % 32;
+  for (int i = 0; i < 4; ++i) {
+    auto from = reinterpret_cast<const unsigned*>(
+        __shfl_sync(~0u, reinterpret_cast<uint64_t>(row), 8 * i + lane / 4));
+    to[i] = from[lane % 4];
+  }
+}
+inline void LoadTransposed(unsigned (&to)[4], const void* row) {
+  CheckAligned(row, 16);
+  unsigned lane = threadIdx.x % 32;
+  for (int i = 0; i < 4; ++i) {
+    unsigned halves[2];
+    for (int k = 0; k < 2; ++k) {
+      auto from = reinterpret_cast<const unsigned short*>(
+          __shfl_sync(~0u, reinterpret_cast<uint64_t>(row), 8 * i + lane % 4 * 2 + k));
+      halves[k] = from[lane / 4];
+    }
+    to[i] = halves[0] | halves[1] << 16;
+  }
+}
+template <typename T>
+void MultiplyAdd(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  const auto& lanes = ExchangeLanes({a[0], a[1], a[2], a[3], b0, b1});
+  auto element = [](unsigned word, int half) {
+    return ToFloat(T{static_cast<unsigned short>(word >> 16 * half)});
+  };
+  unsigned lane = threadIdx.x % 32;
+  for (unsigned i = 0; i < 4; ++i) {
+    unsigned row = lane / 4, half = i / 2, column = lane % 4 * 2 + i % 2;
+    for (unsigned k = 0; k < 16; ++k) {
+      unsigned word = k / 8, from = k % 8 / 2;
+      sum[i] += element(lanes[row * 4 + from].words[word * 2 + half], k % 2) *
+                element(lanes[column * 4 + from].words[4 + word], k % 2);
+    }
+  }
+}
+
+inline void ClusterSync() { emulator::Yield(emulator::Wait::kCluster); }
 }  // namespace stator
 
 #include "codegen/prelude.cuh"
@@ -230,6 +328,14 @@ inline bf16 ToBFloat(float a) {
   unsigned bits;
   memcpy(&bits, &a, sizeof bits);
   return {static_cast<unsigned short>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+template <int N>
+Vec<float, N> LoadFromBlock(const float* address, unsigned rank) {
+  auto offset = reinterpret_cast<const unsigned char*>(address) - DynamicShared();
+  Vec<float, N> values;
+  memcpy(&values, SharedOfBlock(rank) + offset, sizeof values);
+  return values;
 }
 
 }  // namespace stator

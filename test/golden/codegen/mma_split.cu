@@ -1,0 +1,154 @@
+// gemm
+graph @gemm(%a: f16[128, 768], %w: f16[768, 768]@10, %c: f16[768]) {
+  %0 = matmul(%a, %w)
+  %1 = add(%0, %c)
+  return %1
+}
+// EXPECT
+// variant {form = "mma", split = 4, tile_m = 64, tile_n = 64}
+// grid [96, 1, 1], 128 threads, 65536 bytes
+#include "prelude.cuh"
+
+// graph @gemm(%a: f16[128, 768], %w: f16[768, 768]@10, %c: f16[768]) {
+//   %0 = matmul(%a, %w) : f16[128, 768]
+//   %1 = add(%0, %c) : f16[128, 768]
+//   return %1
+// }
+namespace stator {
+
+using Index = unsigned;
+
+extern "C" __global__ void __cluster_dims__(4) __launch_bounds__(128) mma_matmul_add(
+    const f16* a_at,
+    const f16* w_at,
+    const f16* c_at,
+    f16* v1_at) {
+  unsigned char* const ring = DynamicShared();
+  const unsigned part = blockIdx.x % 4;
+  const Index tile = blockIdx.x / 4;
+  const Index row0 = tile % 2 * 64, n0 = tile / 2 * 64;
+  const unsigned first_step = part * 12 / 4, last_step = (part + 1) * 12 / 4;
+  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const unsigned warp_m = warp / 2 * 32, warp_n = warp % 2 * 32;
+  // A thread copies one chunk of every 16th row. The same chunk of 8 rows, which
+  // LoadMatrices reads at once, lies in 8 places.
+  const unsigned my_row = threadIdx.x / 8, my_chunk = threadIdx.x % 8;
+  const unsigned place = my_row * 128 + (my_chunk ^ my_row % 8) * 16;
+  LaunchDependents();
+  const f16* a_row[4];
+  bool has_row[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const Index row = row0 + my_row + 16 * i;
+    const Index m = row;
+    has_row[i] = row < 128;
+    a_row[i] = a_at + m * 768;
+  }
+  const auto load_a = [&](unsigned step) {
+    unsigned char* const to = ring + (step - first_step) % 4 * 16384 + place;
+    const Index k = step * 64 + my_chunk * 8;
+    const bool has_k = k < 768;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const bool inside = has_k && has_row[i];
+      CopyAsync(to + i * 2048, inside ? a_row[i] + k : a_at, inside);
+    }
+  };
+  const auto load_b = [&](unsigned step) {
+    unsigned char* const to = ring + (step - first_step) % 4 * 16384 + 8192 + place;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const Index k = step * 64 + my_chunk * 8, n = n0 + my_row + 16 * i;
+      const bool inside = k < 768 && n < 768;
+      CopyAsync(to + i * 2048, inside ? w_at + n * 768 + k : w_at, inside);
+    }
+  };
+  const unsigned ahead = min(first_step + 3, last_step);
+  for (unsigned step = first_step; step < ahead; ++step) load_b(step);
+  WaitForInputs();
+#pragma unroll
+  for (unsigned i = 0; i < 3; ++i) {
+    if (first_step + i < ahead) {
+      load_a(first_step + i);
+    }
+    CommitCopies();
+  }
+  float sum[2][4][4] = {};
+  for (unsigned step = first_step; step < last_step; ++step) {
+    WaitCopies<2>();
+    __syncthreads();
+    if (step + 3 < last_step) {
+      load_a(step + 3);
+      load_b(step + 3);
+    }
+    CommitCopies();
+    const unsigned char* const a_tile = ring + (step - first_step) % 4 * 16384;
+    const unsigned char* const b_tile = a_tile + 8192;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      unsigned a[2][4], b[2][4];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const unsigned row = warp_m + i * 16 + lane % 16;
+        LoadMatrices(a[i], a_tile + row * 128 + ((k * 2 + lane / 16) ^ lane % 8) * 16);
+      }
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const unsigned row = warp_n + j * 16 + lane / 16 * 8 + lane % 8;
+        LoadMatrices(b[j], b_tile + row * 128 + ((k * 2 + lane / 8 % 2) ^ lane % 8) * 16);
+      }
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          MultiplyAdd<f16>(sum[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        }
+      }
+    }
+  }
+  WaitCopies<0>();
+  __syncthreads();
+  float* const sums = reinterpret_cast<float*>(ring);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const unsigned row = warp_m + i * 16 + lane / 4 + e / 2 * 8;
+        sums[row * 68 + warp_n + j * 8 + lane % 4 * 2 + e % 2] = sum[i][j][e];
+      }
+    }
+  }
+  ClusterSync();
+  for (unsigned at = threadIdx.x; at < 128; at += 128) {
+    const unsigned tile_row = part * 16 + at / 8, column = at % 8 * 8;
+    const Index row = row0 + tile_row, n = n0 + column;
+    if (row < 128 && n < 768) {
+      const Index m = row;
+      const float* const mine = sums + tile_row * 68 + column;
+      auto total = LoadFromBlock<8>(mine, 0);
+#pragma unroll
+      for (int other = 1; other < 4; ++other) {
+        const auto more = LoadFromBlock<8>(mine, other);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+          total[j] += more[j];
+        }
+      }
+      const auto c_vec = Load<8>(c_at + n);
+      Vec<f16, 8> v1_vec;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        const float v0 = total[j];
+        const float c = ToCompute(c_vec[j]);
+        const float v1 = v0 + c;  // add
+        v1_vec[j] = CastTo<f16>(v1);
+      }
+      Store(v1_at + m * 768 + n, v1_vec);
+    }
+  }
+  ClusterSync();  // the others read this block's sums
+}
+
+}  // namespace stator
