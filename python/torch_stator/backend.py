@@ -21,10 +21,12 @@ from .compiler import Compilation, TrainingError, compile_graph
 from .devices import find_device
 from .errors import InvalidArgumentError, UnsupportedError, warn_fallback
 from .export import module_name, user_location
+from .freeze import FrozenWeights
 from .runner import Runner
 from .settings import CompilationSettings
 from .stats import counted
 from .whole import keep_whole
+from .wrappers import inner_tensors, is_wrapper, watch_wrappers
 
 _log = logging.getLogger("torch_stator")
 
@@ -90,26 +92,33 @@ def _compile_inference(
     """AOTAutograd makes the graph functional, writes mutated inputs back, and makes outputs that
     alias inputs; what is left is compiled."""
     outer = gm.graph.find_nodes(op="placeholder")
-    frozen = [settings.freeze_weights and _is_weight(node) for node in outer]
+    is_frozen = [settings.freeze_weights and _is_weight(node) for node in outer]
+    given = [(i, inner) for i, value in enumerate(example_inputs) for inner in inner_tensors(value)]
     mutated: set[int] = set()
     merged = False
+    frozen: list[FrozenWeights] = []
 
     def compile_functional(graph: torch.fx.GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
         nonlocal merged
-        inner = graph.graph.find_nodes(op="placeholder")
+        inner = [
+            node
+            for node in graph.graph.find_nodes(op="placeholder")
+            if isinstance(node.meta.get("val"), torch.Tensor)
+        ]
         weights = {}
-        merged = len(inner) != len(outer)  # AOTAutograd makes inputs that alias one
+        merged = len(inner) != len(given)  # AOTAutograd makes inputs that alias one
         if not merged:
             mutated.update(_mutated_inputs())
-            for i, (node, source) in enumerate(zip(inner, outer, strict=True)):
-                name = _source_name(source)
-                if frozen[i] and i not in mutated:
-                    weights[node.name] = (name, example_inputs[i])
+            for node, (i, tensor) in zip(inner, given, strict=True):
+                name = _source_name(outer[i])
+                if is_frozen[i] and i not in mutated:
+                    weights[node.name] = (name, tensor)
                 elif name is not None:
                     node._rename(name)
         with _disable_current_modes():  # of AOTAutograd, which makes every tensor fake
             written = _return_writes(graph)
             compilation = compile_graph(graph, weights, settings, written=written)
+        frozen.extend(one.runner.frozen for one in compilation.all() if one.runner.frozen)
         for listener in on_compilation:
             listener(compilation)
         return _without_first(compilation.runner, len(written))
@@ -123,12 +132,15 @@ def _compile_inference(
             decompositions=settings.decompositions(),
             keep_inference_input_mutations=True,  # as writes at the end, which _return_writes finds
         )
+    wrapped = [i for i, value in enumerate(example_inputs) if is_frozen[i] and is_wrapper(value)]
+    if frozen and wrapped:
+        compiled = watch_wrappers(compiled, frozen, example_inputs, wrapped)
     if merged:
         return _guard_aliases(gm, compiled, example_inputs, range(len(outer)))
     if mutated:
         # Buffers are not views of each other, but an input may be a view of any weight.
-        given = {i for i, node in enumerate(outer) if not _is_weight(node)}
-        positions = range(len(outer)) if mutated & given else mutated | given
+        users = {i for i, node in enumerate(outer) if not _is_weight(node)}
+        positions = range(len(outer)) if mutated & users else mutated | users
         return _guard_aliases(gm, compiled, example_inputs, positions)
     return compiled
 
@@ -171,11 +183,14 @@ def _guard_aliases(
     to look at."""
     eager = counted(gm.forward)
     order = [i for i in sorted(positions) if isinstance(example_inputs[i], torch.Tensor)]
-    traced = _describe_sharing([example_inputs[i] for i in order])
+
+    def describe(inputs: Sequence[torch.Tensor]) -> tuple[list[int], list[int]]:
+        return _describe_sharing([tensor for i in order for tensor in inner_tensors(inputs[i])])
+
+    traced = describe(example_inputs)
 
     def call(*inputs: torch.Tensor) -> Any:
-        same = _describe_sharing([inputs[i] for i in order]) == traced
-        return compiled(*inputs) if same else eager(*inputs)
+        return compiled(*inputs) if describe(inputs) == traced else eager(*inputs)
 
     return call
 

@@ -8,13 +8,14 @@ Out: a Runner. Outputs that share memory in torch share it here, too: torch make
 from __future__ import annotations
 
 import operator
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
 
 from . import _ffi
+from .control_flow import Body, call_bodies
 from .export import memory_order
 from .reference import ReferenceEngine
 from .runner import Copy, Part, Runner
@@ -57,11 +58,13 @@ def build_runner(
     engines: Sequence[_ffi.Engine | ReferenceEngine | None],
     constants: Sequence[torch.Tensor],
     writes: Sequence[int] = (),
+    bodies: Mapping[str, Body] | None = None,
 ) -> Runner:
     """The runner of a graph whose parts `report` lists; `outputs` as take_out_views gives them,
     `engines` those of the parts (None: torch), and `constants` what the last placeholders hold.
-    `writes`: the arguments that take the first outputs as new contents."""
-    builder = _Builder(gm, report, len(constants))
+    `writes`: the arguments that take the first outputs as new contents. `bodies`: of the graphs
+    that `gm` reads as attributes, those that are compiled."""
+    builder = _Builder(gm, report, len(constants), bodies or {})
     parts = list(zip(report["parts"], engines, strict=True))
     (kept,) = gm.graph.output_node().args
     output_nodes = [out for out in kept if isinstance(out, Node)]
@@ -96,8 +99,15 @@ def build_runner(
 class _Builder:
     """Gives each value of the graph a slot and each part its step."""
 
-    def __init__(self, gm: GraphModule, report: dict[str, Any], num_constants: int) -> None:
+    def __init__(
+        self,
+        gm: GraphModule,
+        report: dict[str, Any],
+        num_constants: int,
+        bodies: Mapping[str, Body],
+    ) -> None:
         self.gm = gm
+        self.bodies = bodies
         self.num_constants = num_constants
         self.value_names: dict[str, str] = report["values"]  # of each FX tensor
         self.placeholders = gm.graph.find_nodes(op="placeholder")
@@ -164,7 +174,7 @@ class _Builder:
             if node not in copies:
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         graph.output(tuple(copies[node] for node in outputs))
-        return GraphModule(self.gm, graph)
+        return call_bodies(GraphModule(self.gm, graph), self.bodies)
 
     def with_sources(self, names: Iterable[str], available: Container[str]) -> list[Node]:
         """FX nodes, the getitems that unpack them, and what they read: as far as `available`

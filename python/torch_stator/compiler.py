@@ -11,18 +11,22 @@ import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._dynamo.exc import RestartAnalysis
 
 from . import _ffi
 from .builder import build_runner, take_out_views
+from .collectives import merge_collectives
 from .complex_pairs import split_complex
+from .control_flow import Body, copy_graph, find_graphs, find_weights
 from .devices import find_device
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
 from .freeze import FrozenWeights, can_freeze, is_aligned, notes_on
 from .reference import ReferenceEngine
+from .regions import inline_regions
 from .report import GraphReport, publish
 from .runner import Runner
 from .settings import CompilationSettings
@@ -41,6 +45,13 @@ class Compilation:
     text: str  # the report for people
     seconds: float  # from the FX graph to loaded engines
     device: torch.device
+    bodies: list[Compilation]  # of the graphs of its control flow
+
+    def all(self) -> Iterator[Compilation]:
+        """This one, and those in it."""
+        yield self
+        for body in self.bodies:
+            yield from body.all()
 
 
 class TrainingError(Exception):
@@ -54,22 +65,27 @@ def compile_graph(
     ranges: Mapping[Any, Any] | None = None,
     written: Sequence[str] = (),
     whole: bool = False,
+    notes: Sequence[str] = (),
 ) -> Compilation:
     """Compiles `gm`, changing it. `weights`: by placeholder, a weight's own name and its tensor;
     the tensors are the user's, who may change them at any time. `ranges` as export_graph takes
     them. `written`: the placeholders whose tensors take the first outputs, in order. `whole`: all
-    that engines can run shall be in them."""
+    that engines can run shall be in them. `notes`: for the report."""
     _refuse_training(gm)
     start = time.perf_counter()
     verifier = None
     if settings.verify and not settings.dryrun:
         verifier = Verifier(gm, settings, lambda gm, alone: compile_graph(gm, {}, alone).runner)
     settings = dataclasses.replace(settings, device=_find_device(gm, settings))
+    inline_regions(gm)
+    merge_collectives(gm)
+    bodies, failures = _compile_bodies(gm, weights, settings, ranges)
     split_complex(gm)
     placeholders = [node.name for node in gm.graph.find_nodes(op="placeholder")]
     constants = lift_constants(gm, settings.device)
     names = _unique([name for name, _ in weights.values()], taken=constants)
-    notes = [*settings.notes(whole), *notes_on(tensor for _, tensor in weights.values())]
+    notes = [*notes, *failures, *settings.notes(whole)]
+    notes += notes_on(tensor for _, tensor in weights.values())
     weights = {
         placeholder: (name, tensor)
         for (placeholder, (_, tensor)), name in zip(weights.items(), names, strict=True)
@@ -106,13 +122,45 @@ def compile_graph(
     text = compiled.report_text() + "".join(f"note: {note}\n" for note in report["notes"])
     publish(GraphReport(report, text), settings)
     writes = [placeholders.index(name) for name in written]
-    runner = build_runner(gm, outputs, report, engines, list(constants.values()), writes)
+    called = {
+        name: Body(body.runner, getattr(gm, name))
+        for name, body in bodies.items()
+        if any(engine for one in body.all() for engine in one.engines)
+    }
+    runner = build_runner(gm, outputs, report, engines, list(constants.values()), writes, called)
     frozen.bind([engine for engine in engines if engine is not None])
     if weights:
         runner.freeze(frozen, [placeholders.index(name) for name in weights])
     seconds = time.perf_counter() - start
     runner.verifier = verifier
-    return Compilation(gm, runner, engines, report, text, seconds, settings.device)
+    return Compilation(
+        gm, runner, engines, report, text, seconds, settings.device, list(bodies.values())
+    )
+
+
+def _compile_bodies(
+    gm: torch.fx.GraphModule,
+    weights: Mapping[str, tuple[str, torch.Tensor]],
+    settings: CompilationSettings,
+    ranges: Mapping[Any, Any] | None,
+) -> tuple[dict[str, Compilation], list[str]]:
+    """The graphs of control flow in `gm`, by the names of its attributes; and why others stay with
+    torch."""
+    settings = dataclasses.replace(settings, verify=False)  # with the graph around them
+    compiled, failures = {}, []
+    for node, graph, operands in find_graphs(gm):
+        title = f"graph `{node.target}` of {', '.join(user.name for user in node.users)}"
+        body = copy_graph(graph)
+        try:
+            known = find_weights(body, operands, weights)
+            compiled[node.target] = compile_graph(body, known, settings, ranges, notes=[title])
+        except RestartAnalysis:
+            raise
+        except Exception as error:
+            if settings.pass_through_build_failures:
+                raise
+            failures.append(f"{title} runs in torch: {type(error).__name__}: {error}")
+    return compiled, failures
 
 
 def _find_device(gm: torch.fx.GraphModule, settings: CompilationSettings) -> torch.device:

@@ -22,7 +22,7 @@ from .report import Fallback, GraphReport
 class Explanation:
     """What torch.compile(model, backend="stator") does with a model."""
 
-    graphs: list[GraphReport]
+    graphs: list[GraphReport]  # each before those of its control flow
     graph_breaks: list[str]  # each with its reason and the user's file:line
 
     @property
@@ -83,7 +83,7 @@ def explain(
     finally:
         backend.on_compilation.remove(compilations.append)
     return Explanation(
-        graphs=[GraphReport(compilation.report, compilation.text) for compilation in compilations],
+        graphs=[GraphReport(one.report, one.text) for made in compilations for one in made.all()],
         graph_breaks=[_describe_break(reason) for reason in breaks],
     )
 

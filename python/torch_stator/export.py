@@ -21,8 +21,11 @@ import sympy
 import torch
 from torch._export.serde import schema
 from torch._export.serde import serialize as serde
+from torch._library.fake_class_registry import FakeScriptObject
 from torch.utils._sympy.functions import Max
 from torch.utils._sympy.value_ranges import ValueRanges
+
+from .errors import UnsupportedError
 
 _TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
 _FRAME = re.compile(r' *File "(?P<file>.+?)", line ')
@@ -64,7 +67,7 @@ def export_graph(
 
 
 def serialize_graph(
-    graph: torch.fx.Graph, on_error: Callable[[torch.fx.Node, Exception, Any], schema.Node]
+    graph: torch.fx.Graph, on_error: Callable[[torch.fx.Node, Exception, Any], Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The `graph` of the export schema. `on_error` makes the form of a call that the schema cannot
     say, with torch's serializer, or raises."""
@@ -86,6 +89,8 @@ def serialize_graph(
         if node.op == "call_function":
             named = [(values, len(values)) for values in _named_values(serializer)]
             try:
+                if any(used.op == "get_attr" for used in node.all_input_nodes):
+                    raise UnsupportedError("it reads a graph")
                 if plain := _plain_call(serializer, node):
                     nodes.append(plain)
                 else:
@@ -95,7 +100,7 @@ def serialize_graph(
                     while len(values) > count:
                         values.popitem()
                 nodes.append(on_error(node, error, serializer))
-        elif node.op in ("placeholder", "output"):
+        elif node.op == "output" or (node.op == "placeholder" and _has_form(node)):
             getattr(serializer, f"handle_{node.op}")(node)
     state = serializer.graph_state
     return {
@@ -107,6 +112,12 @@ def serialize_graph(
         "sym_bool_values": _plain(state.sym_bool_values),
         "is_single_tensor_return": False,
     }
+
+
+def _has_form(placeholder: torch.fx.Node) -> bool:
+    """Whether the schema can say it. The mesh of a DTensor is no input but of torch's calls."""
+    value = placeholder.meta.get("val")
+    return not isinstance(value, (FakeScriptObject, torch.ScriptObject))
 
 
 class _Plain(dict[str, Any]):
@@ -359,7 +370,7 @@ def _unread_output(name: str, value: Any) -> schema.Argument | None:
     return None if known else schema.Argument.create(as_none=True)
 
 
-def _opaque_call(node: torch.fx.Node, _: Exception, serializer: Any) -> schema.Node:
+def _opaque_call(node: torch.fx.Node, _: Exception, serializer: Any) -> _Plain:
     """A call that only torch understands: the tensors that go in, and what comes out, are told."""
 
     def tensor_argument(name: str, value: torch.Tensor) -> schema.Argument:
@@ -386,7 +397,8 @@ def _opaque_call(node: torch.fx.Node, _: Exception, serializer: Any) -> schema.N
     target = (
         node.target if isinstance(node.target, str) else serializer.serialize_operator(node.target)
     )
-    return schema.Node(target=target, inputs=inputs, outputs=outputs, metadata=_metadata(node))
+    call = schema.Node(target=target, inputs=inputs, outputs=outputs, metadata=_metadata(node))
+    return _Plain({**_plain(call), "name": node.name})
 
 
 def _is_getitem(node: torch.fx.Node) -> bool:

@@ -73,6 +73,7 @@ class FrozenWeights:
         self._lock = threading.Lock()
         self._engines: list[_ffi.Engine] = []
         self._seen = _Seen(tuple(tensors))
+        self._expired = False
         self._bound = [tensor.data_ptr() for tensor in tensors]  # the contents that engines hold
 
     def contents(self) -> list[torch.Tensor]:
@@ -97,14 +98,19 @@ class FrozenWeights:
         """Refits when `current` is not what the engines hold. To be called with each call of them:
         before, or behind it and then the call is made again where `held` is another. Raises
         InvalidArgumentError when a weight has another size or type."""
-        if not self._seen.equals(current):
+        if self._expired or not self._seen.equals(current):
             with self._lock:
                 self._refit(current)
+
+    def expire(self) -> None:
+        """The next check refits, for the weights may have been written to unseen."""
+        self._expired = True
 
     def _refit(self, current: tuple[torch.Tensor, ...]) -> None:
         for i, tensor in enumerate(current):
             self._check_type(i, tensor)
         # Looked at before the engines read them: a write from now on is a change.
+        self._expired = False
         seen = _Seen(current)
         for i, tensor in enumerate(current):
             content, copied = self._content(i, tensor)

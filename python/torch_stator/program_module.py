@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from . import _ffi
+from .control_flow import call_graphs
 from .errors import InvalidArgumentError, UnsupportedError
 from .runner import Runner
 from .torch_op import execute_engine
@@ -51,6 +52,7 @@ class ProgramModule(torch.nn.Module):
     def _add_part(self, i: int, part: Any) -> Callable[..., Any]:
         name = f"part{i}"
         if isinstance(part, GraphModule):
+            part = call_graphs(part)
             self.add_module(name, part)
             return part
         if not isinstance(part, _ffi.Engine):

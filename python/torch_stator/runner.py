@@ -81,7 +81,7 @@ class Runner:
         # Slots: arguments, then constants of the graph, then what the steps make.
         self._tail = [*constants, *[None] * num_values]
         self.verifier: Verifier | None = None  # until the first call is found right
-        self._frozen: FrozenWeights | None = None
+        self.frozen: FrozenWeights | None = None
         # By placeholder that is a weight: its dims in the order in which the graph takes them.
         self.orders: dict[int, Sequence[int]] = {}
         self._permuted: list[tuple[int, list[int]]] = []
@@ -96,7 +96,7 @@ class Runner:
 
     def freeze(self, frozen: FrozenWeights, positions: Sequence[int]) -> None:
         """The placeholders at `positions` are weights, which the engines hold."""
-        self._frozen = frozen
+        self.frozen = frozen
         self._positions = tuple(positions)
         pick = operator.itemgetter(*positions)
         self._pick = pick if len(positions) > 1 else lambda values: (pick(values),)
@@ -120,16 +120,16 @@ class Runner:
         torch.get_num_threads()  # brings torch.set_num_threads to this thread, engines included
         values = args + self._tail
         args.clear()
-        if self._frozen is not None and self._checks_late:
-            given, held = values.copy(), self._frozen.held
+        if self.frozen is not None and self._checks_late:
+            given, held = values.copy(), self.frozen.held
             _run(self._steps, values)
-            self._frozen.check(self._pick(given))
-            if self._frozen.held is not held:  # by this thread or another
+            self.frozen.check(self._pick(given))
+            if self.frozen.held is not held:  # by this thread or another
                 values = given
                 _run(self._steps, values)
             return [values[out] if type(out) is int else out[0] for out in self.outputs]
-        if self._frozen is not None:
-            self._frozen.check(self._pick(values))
+        if self.frozen is not None:
+            self.frozen.check(self._pick(values))
             for slot, order in self._permuted:  # as the graph takes it (export.put_in_memory_order)
                 values[slot] = values[slot].permute(order)
         _run(self._steps, values)
@@ -144,8 +144,8 @@ class Runner:
 
     def refit(self, values: Sequence[Any]) -> None:
         """Refits the engines now, if the weights among the arguments have changed."""
-        if self._frozen is not None:
-            self._frozen.check(self._pick(values))
+        if self.frozen is not None:
+            self.frozen.check(self._pick(values))
 
     def set_weights(self, contents: Mapping[str, torch.Tensor]) -> None:
         """Refits those engines that hold weights of these names."""

@@ -28,6 +28,16 @@ namespace {
 // Characters of a symbolic number of elements. Plans hold sizes and strides twice as long.
 constexpr size_t kMaxSizeText = 512;
 
+// Why a call that no op of ours expresses is left to torch.
+std::string DescribeForeign(const std::string& target) {
+  if (target.starts_with("_c10d_functional")) return "a collective, which torch.distributed runs";
+  if (target == "higher_order.cond" || target == "higher_order.while_loop" ||
+      target == "higher_order.map_impl") {
+    return "control flow: torch decides what runs next; its graphs are compiled by themselves";
+  }
+  return "no op of ours expresses " + target;
+}
+
 using schema::Argument;
 using schema::TensorMeta;
 using Kind = Argument::Kind;
@@ -298,7 +308,7 @@ class Importer {
       return {};
     }
     if (converter == nullptr && op == nullptr) {
-      reason = "no op of ours expresses " + target;
+      reason = DescribeForeign(target);
       return {};
     }
     NodeId last = LastNode();
