@@ -123,10 +123,12 @@ class _Builder:
         return self.value_names.get(node.name, f"fx:{node.name}")
 
     def is_available(self, node: Node, names: Container[str]) -> bool:
-        """Whether `names` hold the value of a node. Of a placeholder's copy in another layout they
-        hold the placeholder: engines read any layout, but not all of torch's kernels do."""
+        """Whether `names` hold the value of a node. Of a copy in another layout they hold what was
+        copied: engines read any layout, but not all of torch's kernels do."""
         name = self.name_of(node)
-        return name in names and self.given.get(name, node) is node
+        if name not in names or name in self.given:
+            return name in names and self.given[name] is node
+        return _same_layout(self.nodes.get(name, node), node)
 
     def slot(self, name: str) -> int:
         if name not in self.slots:
@@ -287,3 +289,10 @@ def _find_base(node: Node, stop: Container[Node] = ()) -> Node:
             break
         node = call.args[0]
     return node
+
+
+def _same_layout(first: Node, second: Node) -> bool:
+    one, other = first.meta.get("val"), second.meta.get("val")
+    if first is second or not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+        return True
+    return str((*one.shape, *one.stride())) == str((*other.shape, *other.stride()))

@@ -212,3 +212,29 @@ def test_an_engine_that_would_cost_more_than_it_saves(run, compilations):
     run(Model(), torch.randn(300, 400), coverage=None)
     kinds = [part["kind"] for part in compilations[-1].report["parts"]]
     assert kinds == ["torch", "engine", "torch"]
+
+
+@torch.library.custom_op("stator_test::tells_layout", mutates_args=())
+def tells_layout(x: torch.Tensor) -> torch.Tensor:
+    """A kernel that reads memory as if it were row-major, as some of torch's own do."""
+    return torch.as_strided(x, (x.numel(),), (1,)).clone()
+
+
+@tells_layout.register_fake
+def _(x):
+    return x.new_empty(x.numel())
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_torch_reads_a_copy_in_the_layout_that_it_was_made_for(dynamic):
+    def model(x):
+        return tells_layout(
+            (x * 2 + 1).exp().transpose(0, 1).clone(memory_format=torch.contiguous_format)
+        )
+
+    compiled = torch.compile(
+        model, backend="stator", dynamic=dynamic, options={"min_block_size": 1}
+    )
+    x = torch.randn(3, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), model(x))
