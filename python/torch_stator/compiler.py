@@ -25,6 +25,7 @@ from .control_flow import Body, copy_graph, find_graphs, find_weights
 from .devices import find_device
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
 from .freeze import FrozenWeights, can_freeze, is_aligned, notes_on
+from .recurrent import name_recurrent
 from .reference import ReferenceEngine
 from .regions import inline_regions
 from .report import GraphReport, publish
@@ -72,6 +73,7 @@ def compile_graph(
     them. `written`: the placeholders whose tensors take the first outputs, in order. `whole`: all
     that engines can run shall be in them. `notes`: for the report."""
     _refuse_training(gm)
+    name_recurrent(gm)
     start = time.perf_counter()
     verifier = None
     if settings.verify and not settings.dryrun:

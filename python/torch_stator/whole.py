@@ -12,6 +12,8 @@ import torch
 from torch._C import DispatchKey
 from torch._decomp.decompositions import upsample_compute_output_size
 
+from .recurrent import NAMES, trace_whole
+
 _PACKETS = [
     f"{name}{dims}d"
     for name in ("upsample_nearest", "_upsample_nearest_exact")
@@ -29,24 +31,34 @@ _KEYS = (DispatchKey.Autograd, DispatchKey.CompositeImplicitAutograd)
 
 @contextlib.contextmanager
 def keep_whole() -> Iterator[None]:
-    """Within, tracing leaves resampling whole: torch's Python kernels, which take it apart, are set
-    aside for its C++ kernels, which do not, and for `_resample`. Compilations run one at a time, in
-    dynamo's lock."""
+    """Within, tracing leaves resampling and recurrent layers whole: torch's Python kernels, which
+    take them apart, are set aside for its C++ kernels, which do not, and for kernels of ours.
+    Compilations run one at a time, in dynamo's lock."""
     packets = [getattr(torch.ops.aten, name) for name in _PACKETS]
     ops = [getattr(packet, name) for packet in packets for name in packet.overloads()]
     taken = [
         (op, key, op.py_kernels.pop(key)) for op in ops for key in _KEYS if key in op.py_kernels
     ]
-    for packet in packets:
-        packet.vec.py_kernels.update(dict.fromkeys(_KEYS, functools.partial(_resample, packet)))
+    ours = [(packet.vec, functools.partial(_resample, packet)) for packet in packets]
+    layers = [(getattr(torch.ops.aten, name).input, name) for name in NAMES]
+    taken += [
+        (op, key, op.py_kernels.pop(key))
+        for op, _ in layers
+        for key in _KEYS
+        if key in op.py_kernels
+    ]
+    ours += [(op, functools.partial(trace_whole, name)) for op, name in layers]
+    ops += [op for op, _ in layers]
+    for op, kernel in ours:
+        op.py_kernels.update(dict.fromkeys(_KEYS, kernel))
     for op in ops:
         op._dispatch_cache.clear()
     try:
         yield
     finally:
-        for packet in packets:
+        for op, _ in ours:
             for key in _KEYS:
-                del packet.vec.py_kernels[key]
+                del op.py_kernels[key]
         for op, key, kernel in taken:
             op.py_kernels[key] = kernel
         for op in ops:

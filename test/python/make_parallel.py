@@ -1,12 +1,16 @@
 """One of two processes that share a block of a Llama, for test_parallel.py: checks what its engines
-compute against the whole block in eager, and prints a line of JSON.
+compute against the whole block in eager, and prints a line of JSON. `docs`: runs the snippet of
+docs/python.md.
 
-    make_parallel.py RANK STORE {tensor|sequence} {cpu|cuda}
+    make_parallel.py RANK STORE {tensor|sequence|docs} {cpu|cuda}
 """
 
+import copy
 import json
+import re
 import sys
 import warnings
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -79,6 +83,10 @@ def main(rank, store, kind, device):
         torch.cuda.set_device(rank)
     dist.init_process_group(backend, store=dist.FileStore(store, 2), rank=rank, world_size=2)
     torch.manual_seed(0)
+    if kind == "docs":
+        run_snippet()
+        dist.destroy_process_group()
+        return
     whole, inputs = Block().eval().to(device), make_inputs(device)
     parallel = Block().eval().to(device)
     parallel.load_state_dict(whole.state_dict())
@@ -142,6 +150,26 @@ def main(rank, store, kind, device):
         )
     )
     dist.destroy_process_group()
+
+
+class Mlp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
+
+    def forward(self, x):
+        return self.down(self.up(x).relu())
+
+
+def run_snippet():
+    page = Path(__file__).parents[2] / "docs/python.md"
+    (snippet,) = re.findall(r"^```py\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    whole, x = Mlp().eval(), torch.randn(3, WIDTH)
+    names = {**globals(), "model": copy.deepcopy(whole)}
+    exec(snippet, names)
+    with torch.no_grad():
+        torch.testing.assert_close(names["model"](x), whole(x))
+    print(json.dumps({"engine_calls": torch_stator.stats().engine_calls}))
 
 
 if __name__ == "__main__":

@@ -74,3 +74,8 @@ def test_a_block_of_a_llama_in_two_processes(kind, device, tmp_path):
         assert result["weights"] == 10, "an engine takes a weight as an input"
         assert result["refits"] > 0
         assert len(result["reports"]) == 1, "a change of weights compiled again"
+
+
+def test_the_snippet_of_the_documentation(tmp_path):
+    for result in run_both(tmp_path, "docs", "cpu"):
+        assert result["engine_calls"] > 0
