@@ -36,7 +36,17 @@ _NAMES = """
 def usual_decompositions() -> dict[Any, Callable[..., Any]]:
     """Of each operator above, all overloads that torch has a decomposition of."""
     packets = [getattr(torch.ops.aten, name) for name in _NAMES.split()]
-    return get_decompositions(packets) | {torch.ops.aten.as_strided.default: _as_strided}
+    return get_decompositions(packets) | {
+        torch.ops.aten.as_strided.default: _as_strided,
+        torch.ops.aten._weight_norm.default: _weight_norm,  # which torch.export keeps whole
+    }
+
+
+def _weight_norm(v: torch.Tensor, g: torch.Tensor, dim: int = 0) -> torch.Tensor:
+    """`dim` -1: one norm of the whole tensor."""
+    if dim == -1:
+        return v * (g / v.norm())
+    return torch.ops.aten._weight_norm_interface.default(v, g, dim)[0]
 
 
 def _as_strided(
