@@ -210,6 +210,32 @@ TEST(ConvTest, RoundsLongSumsBlockByBlock) {
   RunLayout(runner, "blocked");
 }
 
+TEST_P(ConvLayout, RunsDepthwiseSignals) {
+  for (const char* dims : {"stride = [1], padding = [1], dilation = [1]",
+                           "stride = [2], padding = [3], dilation = [2]"}) {
+    for (bool transposed : {false, true}) {
+      std::string size = dims[10] == '1' ? "19" : (transposed ? "35" : "11");
+      std::string body = fmt::format(
+          "graph @conv(%x: f32[2, 24, 19], %w: f32[24, 1, 3], %b: f32[24], %r: f32[2, 24, {0}]) "
+          "{{\n  %0 = conv(%x, %w, %b) {{{1}, groups = 24, transposed = {2}, output_padding = "
+          "[0]}} : f32[2, 24, {0}]\n  %1 = add(%0, %r)\n  %2 = silu(%1)\n  return %2\n}}",
+          size, dims, transposed);
+      SCOPED_TRACE(body);
+      for (bool channels_last : {true, false}) {
+        StepRunner runner(body);
+        runner.rtol = runner.atol = 2e-5;
+        if (channels_last) {
+          for (int i : {0, 3}) runner.SetInputLayout(i, {0, 2, 1});
+          runner.SetOutputLayout({0, 2, 1});
+        }
+        RunLayout(runner, GetParam());
+        runner.constants = {1, 2};
+        EXPECT_TRUE(RunLayout(runner, GetParam()) || GetParam() != "channels_last" || transposed);
+      }
+    }
+  }
+}
+
 TEST(ConvTest, RunsExpandedOperands) {
   for (auto [input, dim] : {std::pair(0, 1), {0, 3}, {1, 0}, {1, 1}, {2, 0}, {3, 1}, {3, 2}}) {
     for (std::string_view layout : kConvLayouts) {

@@ -77,6 +77,21 @@ struct Window {
   memory::dims stride, dilation, padding_begin, padding_end;
 };
 
+// A row of an image: the tensor with a height of 1 before its last dim.
+TensorRef AsRow(TensorRef tensor) {
+  tensor.strides.insert(tensor.strides.end() - 1, tensor.dims.back() * tensor.strides.back());
+  tensor.dims.insert(tensor.dims.end() - 1, 1);
+  return tensor;
+}
+
+Window AsRow(Window window) {
+  window.stride.insert(window.stride.begin(), 1);
+  for (memory::dims* none : {&window.dilation, &window.padding_begin, &window.padding_end}) {
+    none->insert(none->begin(), 0);
+  }
+  return window;
+}
+
 dnnl::primitive_desc MakePrimitive(bool transposed, const Window& window, const memory::desc& x,
                                    const memory::desc& w, const memory::desc& bias,
                                    const memory::desc& out, const dnnl::primitive_attr& attr) {
@@ -103,7 +118,14 @@ class ConvMaker {
         w_(site.inputs[fused.operands[1]]),
         out_(site.outputs[0]),
         transposed_(attrs_.GetBool("transposed")),
-        groups_(attrs_.GetInt("groups")) {}
+        groups_(attrs_.GetInt("groups")),
+        is_row_(x_.rank() == 3 && groups_ > 1 && groups_ == x_.dims[1]) {
+    if (is_row_) {
+      x_ = AsRow(x_);
+      w_ = AsRow(w_);
+      out_ = AsRow(out_);
+    }
+  }
 
   std::unique_ptr<PreparedStep> Run() const {
     std::unique_ptr<PreparedStep> step;
@@ -170,7 +192,7 @@ class ConvMaker {
       if (!post_op.is_binary()) continue;
       const TensorRef& operand = site_.inputs[post_op.input];
       descs.back() = post_op.per_channel ? ChannelsDesc(operand, out_.rank(), out_.dims[1])
-                                         : ActivationDesc(operand);
+                                         : ActivationDesc(is_row_ ? AsRow(operand) : operand);
     }
     return descs;
   }
@@ -185,16 +207,18 @@ class ConvMaker {
       if (transposed_) window.padding_end[i] -= output_padding[i];
       window.dilation[i] -= 1;  // oneDNN counts the elements in between
     }
-    return window;
+    return is_row_ ? AsRow(std::move(window)) : window;
   }
 
   const StepSite& site_;
   const FusedBody& fused_;
   Layout layout_;
   const Attrs& attrs_;
-  const TensorRef &x_, &w_, &out_;
+  TensorRef x_, w_, out_;
   bool transposed_;
   int64_t groups_;
+  // oneDNN has its code for depthwise convolutions of images alone: one of signals is made one.
+  bool is_row_;
 };
 
 std::unique_ptr<PreparedStep> FindInAnyLayout(const StepSite& site) {
