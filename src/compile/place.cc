@@ -1,6 +1,8 @@
 #include "compile/place.h"
 
+#include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "fuse/fuse.h"
@@ -18,6 +20,7 @@ class Placer {
     PlaceInputs();
     PlaceConstants();
     AssignOutputs();
+    AssignParts();
     for (NodeId id : graph_.nodes()) PlaceNode(graph_.node(id));
     FillOutputs();
     return std::move(placement_);
@@ -104,8 +107,56 @@ class Placer {
       bool strided = type.order.empty() && producer->attrs.GetString("kind") == "pointwise";
       if (type.order != order && !strided) continue;
       type.order = order;
-      output_of_.emplace(id, Dense(StorageKind::kOutput, static_cast<int>(i), type));
+      place_of_.emplace(id, Dense(StorageKind::kOutput, static_cast<int>(i), type));
     }
+  }
+
+  // What a pointwise kernel makes for a concat alone lies in its window of the concat's result.
+  void AssignParts() {
+    std::vector<std::vector<NodeId>> uses = graph_.uses();
+    std::set<ValueId> results(graph_.outputs().begin(), graph_.outputs().end());
+    for (NodeId id : graph_.nodes()) {
+      const Node& node = graph_.node(id);
+      if (!IsConcat(node) || constant_[node.outputs[0].index]) continue;
+      const std::vector<ValueId>& parts = GetConcat(*node.body).inputs;
+      for (size_t i = 0; i < node.inputs.size(); ++i) {
+        ValueId input = node.inputs[i], part = node.body->inputs()[i];
+        const Node* producer = graph_.FindProducer(input);
+        bool is_only = uses[input.index].size() == 1 && !results.contains(input) &&
+                       std::count(parts.begin(), parts.end(), part) == 1;
+        bool is_pointwise = producer != nullptr && producer->op->Is(kKernel) &&
+                            producer->attrs.GetString("kind") == "pointwise";
+        if (!is_only || !is_pointwise || constant_[input.index]) continue;
+        size_t position = std::find(parts.begin(), parts.end(), part) - parts.begin();
+        place_of_.emplace(input, FindPart(PlaceResult(node.outputs[0]), *node.body, position));
+      }
+    }
+  }
+
+  static bool IsConcat(const Node& node) {
+    return node.op->Is(kKernel) && node.attrs.GetString("kind") == "concat";
+  }
+
+  static const Node& GetConcat(const Graph& body) { return body.node(body.first_node()); }
+
+  // The window of a concat's result that its operand at `position` fills.
+  static PlanTensor FindPart(PlanTensor whole, const Graph& body, size_t position) {
+    const Node& concat = GetConcat(body);
+    size_t dim = concat.attrs.GetInt("dim");
+    for (size_t k = 0; k < position; ++k) {
+      whole.offset = whole.offset + body.type(concat.inputs[k]).dims[dim] * whole.strides[dim];
+    }
+    whole.dims = body.type(concat.inputs[position]).dims;
+    return whole;
+  }
+
+  // Where a value lies that no input or constant holds.
+  PlanTensor PlaceResult(ValueId id) {
+    auto it = place_of_.find(id);
+    if (it == place_of_.end()) {
+      it = place_of_.emplace(id, NewTensor(graph_.type(id), constant_[id.index])).first;
+    }
+    return it->second;
   }
 
   PlanTensor NewTensor(const TensorType& type, bool is_constant) {
@@ -134,12 +185,10 @@ class Placer {
     PlacedStep step{.kernel = &node, .inputs = {}, .outputs = {}, .origin = node.origin};
     for (ValueId input : node.inputs) step.inputs.push_back(tensors_[input.index]);
     for (ValueId output : node.outputs) {
-      auto it = output_of_.find(output);
-      tensors_[output.index] =
-          it != output_of_.end() ? it->second : NewTensor(graph_.type(output), is_constant);
+      tensors_[output.index] = PlaceResult(output);
       step.outputs.push_back(tensors_[output.index]);
     }
-    if (node.attrs.GetString("kind") == "concat") {
+    if (IsConcat(node)) {
       PlaceConcat(step, is_constant);
     } else {
       AddStep(std::move(step), is_constant);
@@ -162,19 +211,15 @@ class Placer {
     tensors_[output.index] = *window;
   }
 
-  // A concat is a copy of each input into its window of the output.
+  // A concat is a copy of each operand that does not lie in its window of the output yet. Operands
+  // may repeat or be literals of the body.
   void PlaceConcat(const PlacedStep& step, bool is_constant) {
-    const Node& concat = step.kernel->body->node(step.kernel->body->first_node());
-    size_t dim = concat.attrs.GetInt("dim");
-    Dim start = 0;
-    // Operands of the body may repeat or be literals: walk the body's own inputs.
-    for (ValueId operand : concat.inputs) {
-      const Dims& dims = step.kernel->body->type(operand).dims;
-      PlanTensor window = step.outputs[0];
-      window.offset = window.offset + start * window.strides[dim];
-      window.dims = dims;
-      start = start + dims[dim];
-      AddCopy(FindOperand(step, operand), window, step.origin, is_constant);
+    const Graph& body = *step.kernel->body;
+    const std::vector<ValueId>& parts = GetConcat(body).inputs;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      PlanTensor window = FindPart(step.outputs[0], body, i), part = FindOperand(step, parts[i]);
+      bool is_there = part.storage == window.storage && part.index == window.index;
+      if (!is_there) AddCopy(part, window, step.origin, is_constant);
     }
   }
 
@@ -206,7 +251,7 @@ class Placer {
   const Graph& graph_;
   std::vector<bool> constant_;
   std::vector<PlanTensor> tensors_;
-  std::map<ValueId, PlanTensor> output_of_;
+  std::map<ValueId, PlanTensor> place_of_;
   Placement placement_;
 };
 

@@ -4,7 +4,8 @@
 // Out: storages, and the steps to run in order, each with its operands as strided windows.
 // Invariants: a view node becomes a window on its input's storage; where strides cannot say it (a
 // reshape across a gap), a copy step comes first. A kernel's result that the caller gets is written
-// straight into the caller's tensor when the layouts agree, else copied there by a last step.
+// straight into the caller's tensor when the layouts agree, else copied there by a last step; a
+// pointwise result that only a concat reads is written straight into its window of the whole.
 // Kernels that read constants alone go to the prologue.
 #pragma once
 

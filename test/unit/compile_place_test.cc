@@ -45,6 +45,31 @@ Placement PlaceText(std::string_view text, Graph& kernels) {
   return Place(kernels);
 }
 
+TEST(Place, WritesPartsOfAConcatInPlace) {
+  Graph kernels;
+  // The sum is read twice, and the input is the caller's: these are copied.
+  Placement placement = PlaceText(R"(graph @g(%x: f32[2, 6]) {
+    %0 = exp(%x)
+    %1 = neg(%0)
+    %2 = concat(%0, %1, %x) {dim = 1}
+    %3 = relu(%2)
+    return %0, %3
+  })",
+                                  kernels);
+  std::vector<Dim> offsets;
+  int num_copies = 0;
+  for (const PlacedStep& step : placement.steps) {
+    num_copies += step.kernel == nullptr;
+    for (const PlanTensor& output : step.outputs) {
+      if (output.storage == StorageKind::kArena && output.strides[0] == Dim(18)) {
+        offsets.push_back(output.offset);
+      }
+    }
+  }
+  EXPECT_EQ(num_copies, 2);
+  EXPECT_THAT(offsets, ElementsAre(Dim(6), Dim(0), Dim(12)));
+}
+
 TEST(Place, WritesResultsIntoTheCallersTensor) {
   Graph kernels;
   Placement placement = PlaceText(R"(graph @g(%x: f32[2, 6]) {
