@@ -26,6 +26,7 @@ bool DecomposeNorms(Rewriter& rewriter);
 bool PackConvolutions(Rewriter& rewriter);
 bool PatchesToProducts(Rewriter& rewriter);
 bool PadProducts(Rewriter& rewriter);
+bool SplitConcats(Rewriter& rewriter);
 
 // Only where asked for: they change results.
 bool TruncateWide(Rewriter& rewriter);

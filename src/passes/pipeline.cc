@@ -53,6 +53,8 @@ constexpr Pass kPatchesToProducts{
     "patches_to_products", "convolutions of windows side by side as products", PatchesToProducts};
 constexpr Pass kPadProducts{"pad_products", "matrices of an odd number of columns get more",
                             PadProducts};
+constexpr Pass kSplitConcats{"split_concats", "sums of products over a concat part by part",
+                             SplitConcats};
 constexpr Pass kPackConvolutions{
     "pack_convolutions", "operands of convolutions channels-last, by copies", PackConvolutions};
 
@@ -94,9 +96,9 @@ constexpr Pass kPipeline[] = {
 };
 
 // Where AllPasses puts each when it is asked for.
-constexpr Pass kOptional[] = {kTruncateWide,    kComputeInHalf,     kComputeInBFloat16,
-                              kDecomposeNorms,  kPatchesToProducts, kPadProducts,
-                              kPackConvolutions};
+constexpr Pass kOptional[] = {kTruncateWide,   kComputeInHalf,     kComputeInBFloat16,
+                              kDecomposeNorms, kPatchesToProducts, kPadProducts,
+                              kSplitConcats,   kPackConvolutions};
 
 // Runs one pass at the gate.
 PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
@@ -134,8 +136,8 @@ std::vector<Pass> AllPasses(const Narrowing& narrowing, bool for_cuda) {
     auto is_match = [](const Pass& pass) { return pass.fn == MatchAttention; };
     passes.insert(std::ranges::find_if(passes, is_match), kPatchesToProducts);
     // Behind the choice of types, which keeps a softmax in float32 as a whole.
-    passes.insert(passes.end() - 1,
-                  {kDecomposeNorms, kPadProducts, kSimplify, kFoldLiterals, kEliminateCommon});
+    passes.insert(passes.end() - 1, {kDecomposeNorms, kPadProducts, kSplitConcats, kSimplifyViews,
+                                     kSimplify, kFoldLiterals, kEliminateCommon});
     passes.push_back(kPackConvolutions);  // behind assign_layout, whose orders it completes
   }
   return passes;
