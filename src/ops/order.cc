@@ -36,16 +36,22 @@ std::vector<TensorType> InferSort(const InferContext& context) {
 }
 
 template <bool descending, typename T>
-void SortLines(const TensorRef& x, const TensorRef& values, const TensorRef& indices, int64_t dim) {
+void SortLines(const TensorRef& x, const TensorRef& values, const TensorRef& indices, int64_t dim,
+               bool stable) {
   std::vector<int64_t> order(x.dims[dim]);
   ForEachLine(x, values, indices, dim, [&](int64_t from, int64_t to, int64_t to_index) {
     const T* line = Data<T>(x) + from;
     int64_t step = x.strides[dim];
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    auto precedes = [&](int64_t a, int64_t b) {
       return Precedes<descending>(scalar::ToCompute(line[a * step]),
                                   scalar::ToCompute(line[b * step]));
-    });
+    };
+    if (stable) {
+      std::stable_sort(order.begin(), order.end(), precedes);
+    } else {
+      std::sort(order.begin(), order.end(), precedes);
+    }
     for (size_t i = 0; i < order.size(); ++i) {
       int64_t at = static_cast<int64_t>(i);
       Data<T>(values)[to + at * values.strides[dim]] = line[order[i] * step];
@@ -57,10 +63,12 @@ void SortLines(const TensorRef& x, const TensorRef& values, const TensorRef& ind
 void ReferenceSort(const Attrs& attrs, std::span<const TensorRef> inputs,
                    std::span<TensorRef> outputs) {
   bool descending = attrs.GetBool("descending");
+  const Attr* stable = attrs.Find("stable");
   DispatchDType(inputs[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    (descending ? SortLines<true, T> : SortLines<false, T>)(inputs[0], outputs[0], outputs[1],
-                                                            attrs.GetInt("dim"));
+    (descending ? SortLines<true, T>
+                : SortLines<false, T>)(inputs[0], outputs[0], outputs[1], attrs.GetInt("dim"),
+                                       stable == nullptr || std::get<bool>(*stable));
   });
 }
 
@@ -171,6 +179,8 @@ void ReferenceSearchsorted(const Attrs& attrs, std::span<const TensorRef> inputs
 constexpr AttrDef kSortAttrs[] = {
     {"dim", AttrDef::kInt, true, "the dim to sort along"},
     {"descending", AttrDef::kBool, true, "whether the largest comes first"},
+    {"stable", AttrDef::kBool, false,
+     "whether equal elements keep their order; else as torch sorts"},
 };
 constexpr AttrDef kTopkAttrs[] = {
     {"dim", AttrDef::kInt, true, "the dim to choose along"},
@@ -184,9 +194,14 @@ constexpr AttrDef kSearchsortedAttrs[] = {
 };
 
 constexpr OpSample kSortSamples[] = {
-    {"_[4, 5]", "{dim = 1, descending = false}"},    {"_[4, 5]", "{dim = 0, descending = true}"},
-    {"_[2, 3, 7]", "{dim = 1, descending = false}"}, {"_[67]", "{dim = 0, descending = true}"},
-    {"_[1, 1]", "{dim = 1, descending = false}"},    {"_[0, 3]", "{dim = 0, descending = false}"},
+    {"_[4, 5]", "{dim = 1, descending = false}"},
+    {"_[4, 5]", "{dim = 0, descending = true}"},
+    {"_[2, 3, 7]", "{dim = 1, descending = false}"},
+    {"_[67]", "{dim = 0, descending = true}"},
+    {"_[1, 1]", "{dim = 1, descending = false}"},
+    {"_[0, 3]", "{dim = 0, descending = false}"},
+    {"_[3, 90]", "{dim = 1, descending = false, stable = false}"},
+    {"_[90, 3]", "{dim = 0, descending = true, stable = false}"},
 };
 constexpr OpSample kTopkSamples[] = {
     {"_[4, 9]", "{dim = 1, k = 3, largest = true, sorted = true}"},
@@ -224,8 +239,10 @@ OpDef MakeRow(int id, std::string_view name, int num_inputs, std::span<const Att
 
 const OpDef kRows[] = {
     MakeRow(650, "sort", 1, kSortAttrs, InferSort, ReferenceSort, kSortSamples,
-            "torch.sort(x[0], dim=a['dim'], descending=a['descending'], stable=True)",
-            "x in order along one dim, and where each element was; equal ones keep their order"),
+            "torch.sort(x[0], dim=a['dim'], descending=a['descending'], "
+            "stable=a.get('stable', True))",
+            "x in order along one dim, and where each element was; equal ones keep their order, "
+            "or lie as torch leaves them"),
     MakeRow(651, "topk", 1, kTopkAttrs, InferTopk, ReferenceTopk, kTopkSamples,
             "torch.topk(x[0], a['k'], a['dim'], a['largest'], a['sorted'])",
             "the k largest or smallest along one dim, and where they are; among equal ones as "

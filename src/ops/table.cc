@@ -16,7 +16,7 @@ struct Table {
   Table() {
     for (auto rows : {SpecialRows, ViewRows, PointwiseRows, ReduceRows, ScanRows, LinalgRows,
                       NormRows, AttentionRows, PoolRows, ResampleRows, GridSampleRows, IndexRows,
-                      EmbeddingBagRows, OrderRows, CreateRows}) {
+                      EmbeddingBagRows, OrderRows, ChooseRows, CreateRows}) {
       for (const OpDef& op : rows()) Add(op);
     }
     std::sort(ops.begin(), ops.end(), [](auto* a, auto* b) { return a->id < b->id; });

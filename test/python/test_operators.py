@@ -248,13 +248,30 @@ def test_order(run):
         lambda x: torch.bucketize(x, torch.arange(0, 9, 2), right=True, out_int32=True),
         lambda x: torch.searchsorted(x[0].sort(stable=True).values, 3),
         lambda x: torch.searchsorted(x[0], x, sorter=x[0].argsort(stable=True)),
+        lambda x: x.sort(1),
+        lambda x: x.argsort(0, descending=True),
+        lambda x: x.kthvalue(150),
+        lambda x: x.kthvalue(2, 0, True),
+        lambda x: x.median(1),
+        lambda x: x.median(0, keepdim=True).indices,
+        lambda x: x.median(),
+        lambda x: x.nanmedian(1),
+        lambda x: x.mode(),
+        lambda x: x.mode(0, True),
+        lambda x: (x[0, 0].median(0), x[0, 0].mode(), x[0, 0].kthvalue(1), x[0, 0].nanmedian()),
     ]
     run(Calls(ties), integers(9, 4, 200))
     indices = [
         lambda x, f=function: f(torch.where(x > 1, float("nan"), x))[1]
-        for function in (ties[0], ties[2], ties[4], ties[6])
+        for function in (ties[0], ties[2], ties[4], ties[6], *ties[11:16], *ties[18:21])
     ]
-    run(Calls(indices), floats(3, 40))
+    run(Calls(indices), floats(3, 200))
+    nans = [
+        lambda x: (x / 0 * 0).median(1).indices,
+        lambda x: (x / 0 * 0).nanmedian(1).indices,
+        lambda x: (x / 0 * 0).median().isnan(),
+    ]
+    run(Calls(nans), integers(9, 3, 40))
 
 
 def test_numbers_between_tensors(run):
@@ -286,13 +303,6 @@ def test_the_statistics_of_norms(run):
         floats(2, 4, 6),
         floats(6).abs(),
     )
-
-
-def test_the_indices_of_an_unstable_sort_are_torchs(run, compilations):
-    run(Calls([lambda x: x.sort(1)]), integers(3, 4, 200), coverage=None)
-    (fallback,) = compilations[-1].report["fallbacks"]
-    assert fallback["op"] == "aten.sort.default"
-    assert "not stable" in fallback["reason"]
 
 
 def rotate(x, frequencies):

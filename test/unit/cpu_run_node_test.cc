@@ -13,9 +13,10 @@ namespace {
 using namespace testing;  // NOLINT: the helpers above
 
 constexpr std::string_view kOps[] = {
-    "argmax", "argmin", "cumsum",        "cumprod", "cummax",  "cummin",      "logcumsumexp",
-    "sort",   "topk",   "embedding_bag", "gather",  "index",   "scatter",     "index_put",
-    "pad",    "flip",   "tril",          "triu",    "softmax", "log_softmax", "group_norm"};
+    "argmax",       "argmin",      "cumsum",     "cumprod",       "cummax", "cummin",
+    "logcumsumexp", "sort",        "topk",       "embedding_bag", "gather", "index",
+    "scatter",      "index_put",   "pad",        "flip",          "tril",   "triu",
+    "softmax",      "log_softmax", "group_norm", "kthvalue",      "median", "mode"};
 
 void FillIntegers(const TensorRef& tensor, std::mt19937& random, int64_t low, int64_t high) {
   DispatchDType(tensor.dtype, [&](auto zero) {
@@ -60,7 +61,8 @@ TEST(Node, EverySampleInEveryLayout) {
     ASSERT_TRUE(HasNodeKernel(name));
     for (const SampleCase& sample : ExpandSamples(GetOp(name))) {
       SCOPED_TRACE(std::string(name) + " " + sample.inputs[0]->ToString());
-      bool has_index = name != "sort" && name != "topk" && !name.starts_with("cum");
+      bool has_index = name != "sort" && name != "topk" && !name.starts_with("cum") &&
+                       name != "kthvalue" && name != "median" && name != "mode";
       Check(MakeSampleGraph(sample), sample.low, sample.high, has_index);
     }
   }
@@ -72,6 +74,11 @@ TEST(Node, LongLines) {
            "graph @g(%x: f32[20, 300]) {\n %0 = cumsum(%x) {dim = 0}\n return %0\n}",
            "graph @g(%x: i8[2, 9, 40]) {\n %0 = cumprod(%x) {dim = 1}\n return %0\n}",
            "graph @g(%x: f32[70, 400]) {\n %0, %1 = sort(%x) {dim = 1, descending = true}\n"
+           " return %0, %1\n}",
+           "graph @g(%x: f32[20, 400]) {\n %0, %1 = sort(%x) {dim = 1, descending = true, "
+           "stable = false}\n return %0, %1\n}",
+           "graph @g(%x: i8[20, 400]) {\n %0, %1 = mode(%x) {dim = 1}\n return %0, %1\n}",
+           "graph @g(%x: f32[20, 400]) {\n %0, %1 = median(%x) {dim = 1, ignore_nan = true}\n"
            " return %0, %1\n}",
            "graph @g(%x: i16[3, 700]) {\n %0, %1 = sort(%x) {dim = 1, descending = false}\n"
            " return %1\n}",

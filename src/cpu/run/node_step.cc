@@ -18,6 +18,7 @@ const std::map<std::string_view, PrepareFn> kKernels = {
     {"cummin", PrepareScan},          {"cumprod", PrepareScan},      {"cumsum", PrepareScan},
     {"embedding_bag", PrepareBag},    {"flip", PrepareMap},          {"gather", PrepareLines},
     {"group_norm", PrepareGroupNorm}, {"index", PrepareIndexed},     {"index_put", PrepareIndexed},
+    {"kthvalue", PrepareChoose},      {"median", PrepareChoose},     {"mode", PrepareChoose},
     {"log_softmax", PrepareSoftmax},  {"logcumsumexp", PrepareScan}, {"pad", PrepareMap},
     {"scatter", PrepareLines},        {"softmax", PrepareSoftmax},   {"sort", PrepareOrder},
     {"topk", PrepareOrder},           {"tril", PrepareMap},          {"triu", PrepareMap},

@@ -63,6 +63,8 @@ std::unique_ptr<PreparedStep> PrepareIndexed(const NodeSite& site);
 
 // pad, flip, tril, triu: rows, mostly as runs.
 std::unique_ptr<PreparedStep> PrepareMap(const NodeSite& site);
+// kthvalue, median, mode: lines side by side.
+std::unique_ptr<PreparedStep> PrepareChoose(const NodeSite& site);
 // embedding_bag: bags side by side.
 std::unique_ptr<PreparedStep> PrepareBag(const NodeSite& site);
 // softmax, log_softmax along any dim: lines side by side.

@@ -1,78 +1,23 @@
 // PrepareOrder: sort and topk along one dim.
 //
-// An element becomes an unsigned integer, its key: keys compare as the elements stand in the
-// result, the greatest first or last, NaN as the largest and -0 as 0. Sorting is by radix, which
-// keeps equal elements in order. topk must choose among equal elements as torch does
-// (ATen/native/TopKImpl.h): by the standard library's selection algorithms on keys and positions,
-// which see the same outcome of each comparison.
+// Elements are compared by their keys (ops/sort_keys.h), the greatest first or last. Sorting is by
+// radix, which keeps equal elements in order. What need not keep it leaves equal elements as torch
+// does: topk (ATen/native/TopKImpl.h) and sorts that are not stable (ATen/native/cpu/SortingKernel)
+// by the standard library's algorithms on keys and positions, which see the same outcome of each
+// comparison.
 #include <algorithm>
-#include <bit>
-#include <cstring>
-#include <type_traits>
 #include <utility>
 
 #include "cpu/run/node_step.h"
 #include "cpu/run/offset_walk.h"
 #include "cpu/run/parallel.h"
+#include "ops/sort_keys.h"
 
 namespace stator {
 namespace {
 
 constexpr int64_t kMinElements = 4 * 1024;      // worth a parallel region
 constexpr int64_t kMaxLine = int64_t{1} << 31;  // positions are 32 bits
-
-template <typename T>
-using KeyOf =
-    std::conditional_t<sizeof(T) == 1, uint8_t,
-                       std::conditional_t<sizeof(T) == 2, uint16_t,
-                                          std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>>;
-
-template <typename T>
-KeyOf<T> MakeKey(T value) {
-  using Key = KeyOf<T>;
-  Key bits;
-  std::memcpy(&bits, &value, sizeof(T));
-  constexpr Key kSign = static_cast<Key>(Key{1} << (8 * sizeof(T) - 1));
-  if constexpr (scalar::kIsFloatElement<T>) {
-    constexpr Key kInfinity = static_cast<Key>(std::is_same_v<T, Float16>    ? 0x7c00u
-                                               : std::is_same_v<T, BFloat16> ? 0x7f80u
-                                               : std::is_same_v<T, float>    ? 0x7f800000u
-                                                                             : 0x7ff0000000000000u);
-    Key magnitude = static_cast<Key>(bits & static_cast<Key>(~kSign));
-    Key negative = static_cast<Key>(-(bits >> (8 * sizeof(T) - 1)));      // all ones or none
-    Key key = static_cast<Key>((magnitude ^ negative) + (negative & 1));  // -0 as 0
-    key = static_cast<Key>(key ^ kSign);
-    return magnitude > kInfinity ? static_cast<Key>(~Key{0}) : key;
-  } else if constexpr (std::is_signed_v<T>) {
-    return static_cast<Key>(bits ^ kSign);
-  } else {
-    return bits;
-  }
-}
-
-// A key and the position of its element: one integer, or a pair where they do not fit.
-template <typename Key>
-struct Item {
-  using Packed = std::conditional_t<sizeof(Key) == 8, Item, uint64_t>;
-  Key key;
-  uint32_t position;
-
-  static Packed Make(Key key, int64_t position) {
-    if constexpr (sizeof(Key) == 8) {
-      return {key, static_cast<uint32_t>(position)};
-    } else {
-      return static_cast<uint64_t>(key) << 32 | static_cast<uint32_t>(position);
-    }
-  }
-};
-
-template <typename T>
-using ItemOf = typename Item<KeyOf<T>>::Packed;
-
-inline uint32_t KeyIn(uint64_t item) { return static_cast<uint32_t>(item >> 32); }
-inline uint64_t KeyIn(const Item<uint64_t>& item) { return item.key; }
-inline uint32_t PositionIn(uint64_t item) { return static_cast<uint32_t>(item); }
-inline uint32_t PositionIn(const Item<uint64_t>& item) { return item.position; }
 
 // ---- sort: to smaller keys first, equal ones in order
 template <typename I>
@@ -105,13 +50,17 @@ I* RadixSort(I* items, I* other, int64_t n) {
 }
 
 template <typename T>
-const ItemOf<T>* SortLine(const T* line, int64_t step, int64_t n, bool descending,
+const ItemOf<T>* SortLine(const T* line, int64_t step, int64_t n, bool descending, bool stable,
                           ItemOf<T>* items) {
   using Key = KeyOf<T>;
   constexpr int64_t kMaxInsertion = 48;
   Key flip = descending ? static_cast<Key>(~Key{0}) : Key{0};
   for (int64_t i = 0; i < n; ++i) {
     items[i] = Item<Key>::Make(static_cast<Key>(MakeKey(line[i * step]) ^ flip), i);
+  }
+  if (!stable) {
+    std::sort(items, items + n, [](const auto& a, const auto& b) { return KeyIn(a) < KeyIn(b); });
+    return items;
   }
   if (n > kMaxInsertion) return RadixSort<sizeof(Key)>(items, items + n, n);
   InsertionSort(items, n);
@@ -176,6 +125,8 @@ class OrderStep final : public PreparedStep {
         dim_(site.node->attrs.GetInt("dim")),
         first_(site.node->attrs.GetBool(is_sort_ ? "descending" : "largest")),
         in_order_(is_sort_ || site.node->attrs.GetBool("sorted")) {
+    const Attr* stable = site.node->attrs.Find("stable");
+    is_stable_ = stable == nullptr || std::get<bool>(*stable);
     const TensorRef& x = x_.ref;
     size_ = x.dims[dim_];
     num_kept_ = values_.ref.dims[dim_];
@@ -225,7 +176,7 @@ class OrderStep final : public PreparedStep {
                   const T* line = x + at[0];
                   const ItemOf<T>* order = items;
                   if (is_sort_) {
-                    order = SortLine(line, step, size_, first_, items);
+                    order = SortLine(line, step, size_, first_, is_stable_, items);
                   } else {
                     SelectLine(line, step, size_, num_kept_, first_, in_order_, items);
                   }
@@ -242,7 +193,7 @@ class OrderStep final : public PreparedStep {
   bool is_sort_;
   int64_t dim_;
   bool first_;  // whether the largest comes first
-  bool in_order_;
+  bool in_order_, is_stable_ = true;
   OffsetGrid<3> lines_;
   int64_t size_ = 0, num_kept_ = 0, num_parts_ = 1, part_bytes_ = 0;
 };
