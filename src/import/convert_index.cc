@@ -224,6 +224,19 @@ Values ConvertSelectScatter(Conversion& c, std::string_view) {
 
 // ---- joins
 // cat promotes dtypes, and skips 1-d tensors without elements whatever the rank of the others.
+// `value` with the output's sizes, apart from dim `dim`, where they are spelled otherwise: torch
+// joins tensors whose sizes it has found equal, by a guard.
+ValueId FitToOutput(Conversion& c, ValueId value, int dim) {
+  const Dims to = c.output_type().dims;
+  if (c.type(value).dims.size() != to.size()) return value;
+  for (int i = 0; i < static_cast<int>(to.size()); ++i) {
+    const Dim from = c.type(value).dims[i];
+    bool differs = i != dim && !(from == to[i]) && !from.is_static() && !to[i].is_static();
+    if (differs) value = c.Slice(value, i, 0, to[i]);
+  }
+  return value;
+}
+
 Values ConvertConcat(Conversion& c, std::string_view) {
   DType dtype = c.output_type().dtype;
   int rank = c.output_type().rank();
@@ -234,6 +247,7 @@ Values ConvertConcat(Conversion& c, std::string_view) {
   }
   c.Require(!parts.empty(), "cat of nothing");
   int dim = c.DimIndex("dim", rank, 0);
+  for (ValueId& part : parts) part = FitToOutput(c, part, dim);
   return {parts.size() == 1 ? parts[0] : c.Add("concat", std::move(parts), {{"dim", Dim(dim)}})};
 }
 
@@ -258,7 +272,8 @@ Values ConvertStack(Conversion& c, std::string_view) {
   int dim = c.DimIndex("dim", c.output_type().rank(), 0);
   Values parts;
   for (ValueId part : c.Tensors("tensors")) {
-    parts.push_back(c.Unsqueeze(c.Cast(part, c.output_type().dtype), dim));
+    part = c.Unsqueeze(c.Cast(part, c.output_type().dtype), dim);
+    parts.push_back(FitToOutput(c, part, dim));
   }
   return {c.Add("concat", std::move(parts), {{"dim", Dim(dim)}})};
 }

@@ -130,10 +130,11 @@ Values ConvertSlice(Conversion& c, std::string_view) {
     if (clipped_end.value() < clipped_start.value()) clipped_end = clipped_start;
   } else {
     const Dim& length = c.output_type().dims.at(dim);
+    if (length == Dim(0)) return {c.Slice(self, dim, 0, 0)};
     start = WrapIndex(start, size), end = WrapIndex(end, size);
     for (const Dim& candidate : {end, size}) {
-      if (step == 1 && candidate - start == length) {
-        return {c.Slice(self, dim, start, candidate)};
+      if (FloorDiv(candidate - start + Dim(step - 1), Dim(step)) == length) {
+        return {c.Slice(self, dim, start, candidate, step)};
       }
     }
   }

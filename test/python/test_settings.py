@@ -185,7 +185,7 @@ def test_use_fast_partitioner(run, compilations):
 
     class Waits(nn.Module):
         def forward(self, x):
-            y = torch.add(*x.sin().sort(-1))
+            y = torch.add(*x.sin().frexp())
             return -(y * x.exp())
 
     for fast in (True, False):
@@ -221,7 +221,7 @@ def test_device(run, model):
 
 class Sorted(nn.Module):
     def forward(self, x):
-        return torch.add(*x.exp().sort(-1)) + torch.add(*x.cumsum(-1).sort(-1))
+        return torch.add(*x.exp().frexp()) + torch.add(*x.cumsum(-1).frexp())
 
 
 def test_require_full_compilation(run, model):
