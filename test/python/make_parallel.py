@@ -27,6 +27,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch_stator.backend import on_compilation
 
+OPTIONS = {"optimization_level": 0, "min_block_size": 1}
 WIDTH, HEAD, HIDDEN, STEPS = 64, 16, 176, 6
 
 
@@ -94,7 +95,7 @@ def main(rank, store, kind, device):
 
     compilations = []
     on_compilation.append(compilations.append)
-    compiled = torch.compile(parallel, backend="stator", options={"optimization_level": 0})
+    compiled = torch.compile(parallel, backend="stator", options=OPTIONS)
 
     def check():
         expected = whole(*inputs)
