@@ -84,6 +84,7 @@ class CompilationSettings:
         checks.integer(0),
         "most bytes of scratch memory for a kernel; 0: as many as it likes",
         "its kernels need no scratch memory beyond the engine's arena",
+        "cuBLASLt has 32 MiB, cuDNN 256 MiB at most, and our own kernels need none",
     )
     min_block_size: float = _option(
         5,
@@ -204,6 +205,7 @@ class CompilationSettings:
         checks.boolean,
         "engines run on other devices of the same kind",
         "kernels are chosen for the CPU that loads the plan, whatever built it",
+        "kernels are compiled for the architecture of the GPU at hand; compile again on another",
     )
     cache: bool = _option(
         True, checks.boolean, "keep compiled engines in `cache_dir` and take them from there"

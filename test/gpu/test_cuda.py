@@ -402,3 +402,12 @@ def test_a_process_ends_without_complaint():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "done\n"
+
+
+def test_settings_without_an_effect_are_noted():
+    options = {"max_aux_streams": 2, "sparse_weights": True, "hardware_compatible": True}
+    x = torch.randn(3, 64).cuda()
+    program = torch_stator.compile(Mlp().cuda(), (x,), min_block_size=1, **options)
+    notes = program.report["notes"]
+    assert [note.split()[0] for note in notes] == list(options)
+    assert all("has no effect on cuda" in note for note in notes)
