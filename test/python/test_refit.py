@@ -106,6 +106,21 @@ def test_a_change_is_seen_on_the_next_call(run, compilations, change):
     assert len(compilations) <= 2  # dynamo traces anew where a guard of its own sees the change
 
 
+@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
+def test_a_change_is_seen_without_guards(change):
+    """Where torch was told to leave out its guards on modules (docs/python.md)."""
+    options = {
+        "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe,
+        "min_block_size": 1,
+    }
+    model, x = Net().eval(), torch.randn(2, 3, 8, 8)
+    compiled = torch.compile(model, backend="stator", options=options)
+    with torch.no_grad():
+        check(compiled, model, x)
+        change(model)
+        check(compiled, model, x)
+
+
 def test_nothing_is_refitted_without_a_change(run, compilations):
     model = Net().eval()
     compiled = run(model, torch.randn(2, 3, 8, 8))
