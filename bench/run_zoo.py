@@ -1,7 +1,7 @@
 """The zoo: what becomes of each of its models, and whether it is right.
 
     python bench/run_zoo.py FOLDER [MODEL ...] [--rounds N] [--jobs N] [--threads N] [--limit S]
-                            [--again] [--report] [--rows FILE ...] [--docs]
+                            [--again] [--report] [--rows FILE ...] [--older FILE ...] [--docs]
 
 In:  models of bench/zoo, each in a process of its own: a crash, or a lack of memory, is one row.
 Out: FOLDER/zoo.json and FOLDER/zoo.md; exit code 1 when a row is not right. FOLDER/rows.jsonl holds
@@ -12,7 +12,8 @@ A model is traced and compiled with the default options and an empty cache, and 
 PyTorch by bench/zoo/compare.py. Calls of both alternate, and their medians are compared. With
 --jobs and --threads several models run at once, each on cores of its own. Rows of another machine
 and the same code, say those with timing, are taken in by --rows; a row that is not right goes
-before one that is timed, and that before others. A model whose library is missing is skipped.
+before one that is timed, and that before others. Where there is none, --older takes one that other
+code made, and the table says so. A model whose library is missing is skipped.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def main():
     args = parse_arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
     code = rows.digest_code()
-    done = rows.Rows([args.folder / "rows.jsonl", *args.rows], code)
+    done = rows.Rows([args.folder / "rows.jsonl", *args.rows], code, args.older)
     wanted = args.models or list(zoo.MODELS)
     if not args.report:
         left = [
@@ -67,6 +68,13 @@ def parse_arguments():
     parser.add_argument("--report", action="store_true", help="tables of what is done; runs none")
     parser.add_argument(
         "--rows", type=Path, nargs="+", default=[], help="rows.jsonl of other folders, to take in"
+    )
+    parser.add_argument(
+        "--older",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="rows.jsonl of other code, to fill up with",
     )
     parser.add_argument("--docs", action="store_true", help="write docs/generated/zoo.md, too")
     args = parser.parse_intermixed_args()

@@ -28,16 +28,15 @@ def digest_code():
 
 
 class Rows:
-    """The rows of `paths` that `code` made; new ones are written to the first."""
+    """The rows of `paths` that `code` made; new ones are written to the first. The last of each
+    model in the files `older`, which other code made, stands in where there is none."""
 
-    def __init__(self, paths, code):
+    def __init__(self, paths, code, older=()):
         self.path, self.code, self.rows = paths[0], code, {}
-        for path in paths:
-            text = path.read_text() if path.exists() else ""
-            for line in text.splitlines()[: None if text.endswith("\n") else -1]:
-                row = json.loads(line)
-                if row["code"] == code:
-                    self._take(row)
+        for row in _read(paths):
+            if row["code"] == code:
+                self._take(row)
+        self.older = {row["model"]: row for row in _read(older)}
         if self.path.exists() and not self.path.read_text().endswith("\n"):  # an interrupted write
             whole = self.path.read_text().rpartition("\n")
             self.path.write_text(whole[0] + whole[1])
@@ -49,11 +48,15 @@ class Rows:
         self._take(row)
 
     def is_done(self, name, is_timed):
-        row = self.best(name)
+        row = self._best(name)
         return bool(row) and row["status"] == "right" and ("ratio" in row or not is_timed)
 
     def best(self, name):
-        """The row that is not right, else one with timing, else any; None where there is none."""
+        """The row that is not right, else one with timing, else any, else one of older code; None
+        where there is none."""
+        return self._best(name) or self.older.get(name)
+
+    def _best(self, name):
         return max(self.rows.get(name, {}).values(), key=_rank, default=None)
 
     def _take(self, row):
@@ -63,6 +66,13 @@ class Rows:
         both_right = before["status"] == row["status"] == "right"
         if not (both_right and "ratio" in before and "ratio" not in row):
             of_machine[row["machine"]] = row
+
+
+def _read(paths):
+    for path in paths:
+        text = path.read_text() if path.exists() else ""
+        for line in text.splitlines()[: None if text.endswith("\n") else -1]:
+            yield json.loads(line)
 
 
 def _rank(row):

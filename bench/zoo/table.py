@@ -15,7 +15,8 @@ def to_markdown(report):
         "# The zoo",
         "",
         f"Written by `make zoo`. Models of {_libraries(rows)}, random weights, float32, run by the "
-        f"code with digest {report['code']} (bench/zoo/rows.py): {_machines(rows)}.",
+        f"code with digest {report['code']} (bench/zoo/rows.py): {_machines(rows)}."
+        f"{_older(rows, report['code'])}",
         "",
         f"{_sum_up(rows, report['of'])} {_sum_up_times(rows)}",
         "",
@@ -43,6 +44,11 @@ def _machines(rows):
         f"{n} on {machine}, {'timed' if timed else 'not timed'}"
         for (machine, timed), n in counts.most_common()
     )
+
+
+def _older(rows, code):
+    older = [row["model"] for row in rows if row["code"] != code]
+    return f" Of other, older code are the rows of {', '.join(older)}." if older else ""
 
 
 def _sum_up(rows, of):

@@ -75,6 +75,21 @@ def test_rows_of_the_same_code_are_taken_together(tmp_path):
     assert rows.Rows([ours], "other").best("a") is None
 
 
+def test_rows_of_older_code_fill_up(tmp_path):
+    ours, older = tmp_path / "ours.jsonl", tmp_path / "older.jsonl"
+    older.write_text("".join(json.dumps(make_row(m, code="of old")) + "\n" for m in "ab"))
+    done = rows.Rows([ours], "c", [older])
+    done.add(make_row("a"))
+    assert [done.best(name)["code"] for name in "ab"] == ["c", "of old"]
+    assert not done.is_done("b", is_timed=False)
+    told = {"engines": [], "nodes": [], "nodes_in_engines": [], "warnings": [], "fallbacks": []}
+    told |= {"library": "l", "version": "1", "graphs": 0, "graph_breaks": [], "error": 0}
+    told |= {"error_eager": 0, "tracing_s": 0, "compile_s": 0}
+    models = [done.best(name) | told for name in "ab"]
+    text = table.to_markdown({"code": "c", "of": 2, "models": models})
+    assert "older code are the rows of b." in text
+
+
 def test_timing_is_not_lost_to_a_run_without(tmp_path):
     done = rows.Rows([tmp_path / "rows.jsonl"], "c")
     done.add(make_row("a", ratio=1.5))
@@ -92,4 +107,4 @@ def test_a_model_of_a_missing_library_is_skipped(tmp_path, monkeypatch):
     (row,) = jobs.run(["opt"], args, tell=lambda line: None)
     assert row["status"] == "skipped"
     assert "transformers" in row["reason"]
-    assert "1 skipped" in table.to_markdown({"code": "c", "of": 1, "models": [row]})
+    assert "1 skipped" in table.to_markdown({"code": "c", "of": 1, "models": [{"code": "c"} | row]})
