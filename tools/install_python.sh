@@ -28,3 +28,9 @@ echo "installing the Python environment into .venv (about 4 GB with torch): $ext
 # The C++ part is built by CMake into build/, not by this install.
 $pip --constraint constraints.txt --config-settings wheel.cmake=false \
   --config-settings editable.mode=inplace --editable ".[$extras]" --editable ./compat
+
+# transformers imports torchaudio wherever it finds it, and its last release refuses the CUDA version
+# of newer PyTorch: it lies in a folder that the zoo alone looks into (bench/zoo/audio.py).
+case " $* " in
+  *" zoo "*) $pip --constraint constraints.txt --no-deps --target .venv/torchaudio torchaudio ;;
+esac

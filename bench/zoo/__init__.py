@@ -5,11 +5,10 @@ beside others; run_zoo.py runs them all.
 """
 
 import copy
-import importlib.util
 
 import torch
 
-from .audio import TORCHAUDIO, import_torchaudio
+from .audio import FOLDER, TORCHAUDIO, import_torchaudio
 from .compare import compare as compare
 from .compare import compute_exact as compute_exact
 from .compare import relative_change as relative_change
@@ -20,7 +19,7 @@ from .text import TRANSFORMERS
 from .timing import time_in_turn as time_in_turn
 from .vision import TIMM, TORCHVISION
 
-if importlib.util.find_spec("torchaudio"):
+if FOLDER.exists():
     import_torchaudio()
 
 MODELS = TORCHVISION | TIMM | TRANSFORMERS | TORCHAUDIO | DIFFUSERS

@@ -1,5 +1,7 @@
 """torchaudio's models."""
 
+import sys
+from pathlib import Path
 from unittest import mock
 
 import torch
@@ -14,9 +16,15 @@ def _torchaudio(name, make_inputs, gain=None, **options):
     return Model("torchaudio", make, make_inputs, gain=gain)
 
 
+# Where tools/install_python.sh puts it.
+FOLDER = Path(sys.prefix) / "torchaudio"
+
+
 def import_torchaudio():
     """torchaudio, whose last release refuses the CUDA version of newer PyTorch; its libraries are
     not used here. Before transformers, which imports it, too."""
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))
     with mock.patch.object(torch.version, "cuda", None):
         import torchaudio
     return torchaudio
