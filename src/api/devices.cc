@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "base/target.h"
-#ifdef STATOR_CUDA
+#ifdef STATOR_WITH_CUDA
 #include "cuda/run/cuda_device.h"
 #include "cuda/run/shared_library.h"
 #endif
@@ -11,7 +11,7 @@ namespace stator {
 namespace {
 
 Device& GetCuda(int ordinal) {
-#ifdef STATOR_CUDA
+#ifdef STATOR_WITH_CUDA
   return GetCudaDevice(ordinal);
 #else
   Fail(ErrorKind::kUnsupported,
@@ -40,13 +40,13 @@ std::string WhyNoCuda(int ordinal) {
 }
 
 void AddCudaFolder([[maybe_unused]] std::string folder) {
-#ifdef STATOR_CUDA
+#ifdef STATOR_WITH_CUDA
   AddLibraryFolder(std::move(folder));
 #endif
 }
 
 void OnCudaOutOfMemory([[maybe_unused]] std::function<void()> release) {
-#ifdef STATOR_CUDA
+#ifdef STATOR_WITH_CUDA
   SetReleaseMemory(std::move(release));
 #endif
 }

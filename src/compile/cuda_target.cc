@@ -1,4 +1,4 @@
-#ifdef STATOR_CUDA
+#ifdef STATOR_WITH_CUDA
 #include "compile/cuda_target.h"
 
 #include <map>

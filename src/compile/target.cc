@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "cpu/build/cpu_tactics.h"
-#ifdef STATOR_CUDA
+#ifdef STATOR_WITH_CUDA
 #include "compile/cuda_target.h"
 #endif
 
@@ -16,7 +16,7 @@ const CompileTarget& GetTarget(std::string_view device) {
                                     .is_reference = IsReferenceOnCpu,
                                     .finish = nullptr};
   if (device == "cpu") return cpu;
-#ifdef STATOR_CUDA
+#ifdef STATOR_WITH_CUDA
   return GetCudaTarget(device);
 #else
   Fail(ErrorKind::kUnsupported,
