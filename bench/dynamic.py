@@ -2,8 +2,8 @@
 
 Each model compiles in a process of its own with dynamic sizes. The stall of a new size is its first
 call's time beyond the median of later calls; the memory of one is what the engine's packed copies
-and the process grow by, divided by the number of sizes after the first. The bound on the median
-stall is 50 ms.
+and the process grow by, divided by the number of sizes after the first. The bound on every stall
+is 50 ms.
 """
 
 import argparse
@@ -33,7 +33,9 @@ def main():
     args = parser.parse_args()
     rows = [measure_in_process(name) for name in args.models or SIZES]
 
-    table = rich.table.Table(title=f"Cost of a new size (bound: a median stall of {BOUND_MS} ms)")
+    table = rich.table.Table(
+        title=f"Cost of a new size (bound: no stall of more than {BOUND_MS} ms)"
+    )
     columns = ("model", "sizes", "compiles", "stall ms", "largest", "copies MB/size", "rss MB/size")
     for column in (*columns, "within"):
         table.add_column(column, justify="left" if column == "model" else "right")
@@ -46,13 +48,13 @@ def main():
             f"{max(row['stalls_ms']):.0f}",
             f"{row['copies_mb_per_size']:.1f}",
             f"{row['rss_mb_per_size']:.1f}",
-            "yes" if row["stall_ms"] <= BOUND_MS else "[red]no",
+            "yes" if max(row["stalls_ms"]) <= BOUND_MS else "[red]no",
         )
     rich.print(table)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(rows, indent=1))
-    return 0 if all(row["stall_ms"] <= BOUND_MS for row in rows) else 1
+    return 0 if all(max(row["stalls_ms"]) <= BOUND_MS for row in rows) else 1
 
 
 def measure_in_process(name):
