@@ -33,9 +33,7 @@ def main():
     args = parser.parse_args()
     rows = [measure_in_process(name) for name in args.models or SIZES]
 
-    table = rich.table.Table(
-        title=f"Cost of a new size (bound: no stall of more than {BOUND_MS} ms)"
-    )
+    table = rich.table.Table(title=f"Cost of a new size (bound: stalls of {BOUND_MS} ms)")
     columns = ("model", "sizes", "compiles", "stall ms", "largest", "copies MB/size", "rss MB/size")
     for column in (*columns, "within"):
         table.add_column(column, justify="left" if column == "model" else "right")
