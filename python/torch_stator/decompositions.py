@@ -36,10 +36,28 @@ _NAMES = """
 def usual_decompositions() -> dict[Any, Callable[..., Any]]:
     """Of each operator above, all overloads that torch has a decomposition of."""
     packets = [getattr(torch.ops.aten, name) for name in _NAMES.split()]
-    return get_decompositions(packets) | {
-        torch.ops.aten.as_strided.default: _as_strided,
-        torch.ops.aten._weight_norm.default: _weight_norm,  # which torch.export keeps whole
-    }
+    usual = get_decompositions(packets)
+    logspaces = [op for op in usual if op._overloadpacket is torch.ops.aten.logspace]
+    return (
+        usual
+        | {op: _unless_narrow(usual[op]) for op in logspaces}
+        | {
+            torch.ops.aten.as_strided.default: _as_strided,
+            torch.ops.aten._weight_norm.default: _weight_norm,  # which torch.export keeps whole
+        }
+    )
+
+
+def _unless_narrow(decomposition: Callable[..., Any]) -> Callable[..., Any]:
+    """For what the decomposition rounds to 16 bits more often, or less, than torch's kernel."""
+
+    @functools.wraps(decomposition)
+    def decompose(*args: Any, dtype: torch.dtype | None = None, **options: Any) -> Any:
+        if dtype in (torch.float16, torch.bfloat16):
+            return NotImplemented
+        return decomposition(*args, dtype=dtype, **options)
+
+    return decompose
 
 
 def _weight_norm(v: torch.Tensor, g: torch.Tensor, dim: int = 0) -> torch.Tensor:
