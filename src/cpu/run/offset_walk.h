@@ -44,6 +44,7 @@ class OffsetGrid {
   // Calls fn(index, offsets) for each index in [begin, end).
   template <typename Fn>
   void Walk(int64_t begin, int64_t end, Fn&& fn) const {
+    if (begin >= end) return;  // of no elements a dim may be 0
     std::array<int64_t, N> offsets{};
     std::array<int64_t, kMaxDims> position{};
     int64_t rest = begin;
