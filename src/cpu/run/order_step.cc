@@ -8,16 +8,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "cpu/run/node_step.h"
-#include "cpu/run/offset_walk.h"
-#include "cpu/run/parallel.h"
+#include "cpu/run/chosen_lines.h"
 #include "ops/sort_keys.h"
 
 namespace stator {
 namespace {
-
-constexpr int64_t kMinElements = 4 * 1024;      // worth a parallel region
-constexpr int64_t kMaxLine = int64_t{1} << 31;  // positions are 32 bits
 
 // ---- sort: to smaller keys first, equal ones in order
 template <typename I>
@@ -118,84 +113,45 @@ void SelectLine(const T* line, int64_t step, int64_t n, int64_t k, bool largest,
 class OrderStep final : public PreparedStep {
  public:
   explicit OrderStep(const NodeSite& site)
-      : x_(site.inputs[0]),
-        values_(site.outputs[0]),
-        indices_(site.outputs[1]),
+      : lines_(site, site.node->attrs.GetInt("dim")),
         is_sort_(site.node->op->name == "sort"),
-        dim_(site.node->attrs.GetInt("dim")),
         first_(site.node->attrs.GetBool(is_sort_ ? "descending" : "largest")),
         in_order_(is_sort_ || site.node->attrs.GetBool("sorted")) {
     const Attr* stable = site.node->attrs.Find("stable");
     is_stable_ = stable == nullptr || std::get<bool>(*stable);
-    const TensorRef& x = x_.ref;
-    size_ = x.dims[dim_];
-    num_kept_ = values_.ref.dims[dim_];
-    if (size_ >= kMaxLine) Fail(ErrorKind::kUnsupported, "{} of {} elements", name(), size_);
-    if (num_kept_ > size_) {
-      Fail(ErrorKind::kInvalidArgument, "k is {} for a dim of {}", num_kept_, size_);
+    int64_t size = lines_.size();
+    if (lines_.num_chosen() > size) {
+      Fail(ErrorKind::kInvalidArgument, "k is {} for a dim of {}", lines_.num_chosen(), size);
     }
-    const int64_t axes[] = {dim_};
-    Sizes none(x.dims.size(), 0);
-    auto strides = [&](const NodeOutput& output) {
-      return Drop(output.is_read() ? output.ref.strides : none, axes);
-    };
-    lines_ = OffsetGrid<3>(Drop(x.dims, axes),
-                           {Drop(x.strides, axes), strides(values_), strides(indices_)});
-    bool is_parallel = x.num_elements() >= kMinElements;
-    num_parts_ = is_parallel ? std::min<int64_t>(NumThreads(), lines_.size()) : 1;
-    int64_t num_items = is_sort_ ? 2 * size_ : size_ + 1;
-    part_bytes_ = (num_items * (DTypeSize(x.dtype) == 8 ? 16 : 8) + 63) / 64 * 64;
+    int64_t num_items = is_sort_ ? 2 * size : size + 1;
+    lines_.SetScratch(num_items * (DTypeSize(lines_.dtype()) == 8 ? 16 : 8));
   }
 
-  int64_t ws_bytes() const override { return num_parts_ * part_bytes_; }
+  int64_t ws_bytes() const override { return lines_.ws_bytes(); }
 
   void Run(const StepArgs& args) const override {
-    ParallelFor(num_parts_, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        DispatchDType(x_.ref.dtype, [&](auto zero) { RunPart<decltype(zero)>(args, part); });
-      }
-    });
+    lines_.Run(args, [&]<typename T>(const ChosenLine<T>& line) { RunLine(line); });
   }
 
  private:
-  std::string_view name() const { return is_sort_ ? "sort" : "topk"; }
-
   template <typename T>
-  void RunPart(const StepArgs& args, int64_t part) const {
+  void RunLine(const ChosenLine<T>& line) const {
     static_assert(sizeof(ItemOf<T>) == (sizeof(T) == 8 ? 16 : 8));
-    auto* items = reinterpret_cast<ItemOf<T>*>(args.ws + part * part_bytes_);
-    const T* x = reinterpret_cast<const T*>(x_.Find(args));
-    T* values = values_.is_read() ? reinterpret_cast<T*>(values_.Find(args)) : nullptr;
-    int64_t* indices =
-        indices_.is_read() ? reinterpret_cast<int64_t*>(indices_.Find(args)) : nullptr;
-    int64_t step = x_.ref.strides[dim_];
-    int64_t value_step = values != nullptr ? values_.ref.strides[dim_] : 0;
-    int64_t index_step = indices != nullptr ? indices_.ref.strides[dim_] : 0;
-    lines_.Walk(lines_.size() * part / num_parts_, lines_.size() * (part + 1) / num_parts_,
-                [&](int64_t, const auto& at) {
-                  const T* line = x + at[0];
-                  const ItemOf<T>* order = items;
-                  if (is_sort_) {
-                    order = SortLine(line, step, size_, first_, is_stable_, items);
-                  } else {
-                    SelectLine(line, step, size_, num_kept_, first_, in_order_, items);
-                  }
-                  for (int64_t i = 0; i < num_kept_; ++i) {
-                    int64_t from = PositionIn(order[i]);
-                    if (values != nullptr) values[at[1] + i * value_step] = line[from * step];
-                    if (indices != nullptr) indices[at[2] + i * index_step] = from;
-                  }
-                });
+    auto* items = reinterpret_cast<ItemOf<T>*>(line.ws);
+    const ItemOf<T>* order = items;
+    int64_t size = lines_.size(), num_kept = lines_.num_chosen();
+    if (is_sort_) {
+      order = SortLine(line.x, line.step, size, first_, is_stable_, items);
+    } else {
+      SelectLine(line.x, line.step, size, num_kept, first_, in_order_, items);
+    }
+    for (int64_t i = 0; i < num_kept; ++i) line.Put(i, PositionIn(order[i]));
   }
 
-  NodeInput x_;
-  NodeOutput values_, indices_;
+  ChosenLines lines_;
   bool is_sort_;
-  int64_t dim_;
   bool first_;  // whether the largest comes first
   bool in_order_, is_stable_ = true;
-  OffsetGrid<3> lines_;
-  int64_t size_ = 0, num_kept_ = 0, num_parts_ = 1, part_bytes_ = 0;
 };
 
 }  // namespace
