@@ -33,6 +33,7 @@ struct Mma {
   AnchoredBody body;
   bool is_conv = false;
   const KernelOperand *a = nullptr, *b = nullptr;
+  Dims a_batch;                    // of a product: a's strides over the leading dims of the output
   LoopDims rows;                   // the output's dims but that of n
   std::vector<std::string> names;  // of the output's dims
   size_t n_dim = 0;                // of the output
@@ -65,6 +66,7 @@ bool FindProduct(const CudaSite& site, Mma& mma) {
   mma.body = gemm->body;
   mma.a = gemm->a;
   mma.b = gemm->b;
+  mma.a_batch = gemm->a_batch;
   mma.n = gemm->n;
   mma.k = gemm->k;
   size_t rank = mma.b->dims.size();
@@ -231,9 +233,8 @@ class MmaWriter {
                    attrs.GetInts("padding")[d]);
       }
     } else {
-      Gemm gemm = *FindGemm(site_);
-      for (size_t d = 0; d < gemm.num_batch; ++d) {
-        terms.push_back({fmt::format("b{}", d), gemm.a_batch[d]});
+      for (size_t d = 0; d < mma_.a_batch.size(); ++d) {
+        terms.push_back({fmt::format("b{}", d), mma_.a_batch[d]});
       }
       terms.push_back({"m", StrideFromEnd(*mma_.a, 2)});
     }
