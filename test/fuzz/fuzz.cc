@@ -24,7 +24,7 @@
 namespace stator {
 namespace {
 
-Graph MakeGraph(uint64_t seed) { return RandomGraph(seed, GraphKind::kAnyOp).Make(); }
+Graph MakeGraph(uint64_t seed) { return MakeAnyGraph(seed); }
 
 // Whether nothing differs.
 bool Compare(uint64_t seed, const std::string& folder, DifferenceStats& stats) {

@@ -30,7 +30,7 @@ INSTANTIATE_TEST_SUITE_P(Devices, CompiledEngine,
 TEST_P(CompiledEngine, ComputesRandomGraphs) {
   for (unsigned seed = 0; seed < 300; ++seed) {
     SCOPED_TRACE(seed);
-    ExpectEngineComputes(RandomGraph(seed).Make(), device(), seed, {.rtol = 1e-3, .atol = 1e-3});
+    ExpectEngineComputes(MakeModelGraph(seed), device(), seed, {.rtol = 1e-3, .atol = 1e-3});
     if (HasFatalFailure()) return;
   }
 }
@@ -56,7 +56,7 @@ void ChangeWeights(Graph& graph, Engine& engine, bool in_place) {
 TEST_P(CompiledEngine, FollowsItsWeights) {
   for (unsigned seed = 0; seed < 100; ++seed) {
     SCOPED_TRACE(seed);
-    Graph graph = RandomGraph(seed).Make();
+    Graph graph = MakeModelGraph(seed);
     std::vector<HostTensor> inputs = RandomInputs(graph, seed);
     Bounds bounds{.rtol = 1e-3, .atol = 1e-3};
     std::shared_ptr<const Plan> plan = CompileGraph(graph, {.optimization_level = 0});
@@ -224,7 +224,7 @@ TEST_P(CompiledEngine, ComputesSymbolicGraphs) {
 
 TEST(CompileGraph, CompilesItsOwnTextAtEachStage) {
   for (unsigned seed = 0; seed < 50; ++seed) {
-    Graph graph = RandomGraph(seed).Make();
+    Graph graph = MakeModelGraph(seed);
     CompileOptions options{.optimization_level = 0};
     std::string whole = CompileGraphUntil(graph, options, "emit");
     Graph passed = ParseGraph(CompileGraphUntil(graph, options, "passes"));
@@ -243,7 +243,7 @@ TEST(CompileGraph, CompilesItsOwnTextAtEachStage) {
 
 TEST(CompileGraph, TimesEachStage) {
   std::vector<StageTime> stages;
-  CompileGraph(RandomGraph(1).Make(), {.optimization_level = 0}, &stages);
+  CompileGraph(MakeModelGraph(1), {.optimization_level = 0}, &stages);
   std::vector<std::string> names;
   for (const StageTime& stage : stages) {
     names.push_back(stage.name);
@@ -253,9 +253,9 @@ TEST(CompileGraph, TimesEachStage) {
 }
 
 TEST(CompileGraph, RejectsStagesThatAreNone) {
-  EXPECT_THROW(CompileGraphUntil(RandomGraph(1).Make(), {}, "fusion"), Error);
-  EXPECT_THROW(CompileGraph(RandomGraph(1).Make(), {.start_at = "fusion"}), Error);
-  EXPECT_THROW(CompileGraphUntil(RandomGraph(1).Make(), {.start_at = "fuse"}, "passes"), Error);
+  EXPECT_THROW(CompileGraphUntil(MakeModelGraph(1), {}, "fusion"), Error);
+  EXPECT_THROW(CompileGraph(MakeModelGraph(1), {.start_at = "fusion"}), Error);
+  EXPECT_THROW(CompileGraphUntil(MakeModelGraph(1), {.start_at = "fuse"}, "passes"), Error);
 }
 
 }  // namespace

@@ -115,7 +115,7 @@ TEST(Compile, MakesPartsThatComputeTheGraph) {
   const char* kOps[] = {"permute", "relu", "mul", "matmul", "softmax", "add", "reshape", "conv"};
   for (unsigned seed = 0; seed < 100; ++seed) {
     SCOPED_TRACE(seed);
-    ImportedGraph imported = Import(RandomGraph(seed).Make());
+    ImportedGraph imported = Import(MakeModelGraph(seed));
     CompileOptions options{.optimization_level = 0};
     options.min_block_size = 1 + static_cast<int>(rng() % 4);
     options.pass_through_build_failures = true;

@@ -22,7 +22,7 @@ using ::testing::HasSubstr;
 
 TEST(Pipeline, KeepsTheValueOfRandomGraphs) {
   for (unsigned seed = 0; seed < 400; ++seed) {
-    Graph before = RandomGraph(seed).Make();
+    Graph before = MakeModelGraph(seed);
     VerifyGraph(before);
     Graph after = before;
     RunPasses(after, AllPasses());
@@ -34,7 +34,7 @@ TEST(Pipeline, KeepsTheValueOfRandomGraphs) {
 }
 
 TEST(Pipeline, KeepsTheValueUnderAnyFuel) {
-  Graph before = RandomGraph(5).Make();
+  Graph before = MakeModelGraph(5);
   for (int fuel = 0; fuel < 40; ++fuel) {
     setenv("STATOR_FUEL", std::to_string(fuel).c_str(), 1);
     Graph after = before;
@@ -48,7 +48,7 @@ TEST(Pipeline, KeepsTheValueUnderAnyFuel) {
 
 TEST(Pipeline, EachPassIsIdempotent) {
   for (unsigned seed = 0; seed < 100; ++seed) {
-    Graph graph = RandomGraph(seed).Make();
+    Graph graph = MakeModelGraph(seed);
     for (const Pass& pass : AllPasses()) {
       RunPasses(graph, {pass});
       std::string once = PrintGraph(graph);
@@ -71,7 +71,7 @@ TEST(Pipeline, NamesTheValidPasses) {
 
 TEST(Pipeline, RejectsFuelThatIsNoNumber) {
   setenv("STATOR_FUEL", "ten", 1);
-  Graph graph = RandomGraph(1).Make();
+  Graph graph = MakeModelGraph(1);
   EXPECT_THROW(RunPasses(graph, AllPasses()), Error);
   unsetenv("STATOR_FUEL");
 }

@@ -33,7 +33,7 @@ constexpr Comparison kBoth[] = {Comparison::kPasses, Comparison::kEngine};
 TEST(Fuzz, RandomGraphsDoNotDiffer) {
   DifferenceStats stats;
   for (uint64_t seed = 1; seed <= 300; ++seed) {
-    Graph graph = RandomGraph(seed, GraphKind::kAnyOp).Make();
+    Graph graph = MakeAnyGraph(seed);
     for (Comparison comparison : kBoth) {
       EXPECT_EQ(FindDifference(graph, comparison, seed, &stats), "") << "seed " << seed << "\n"
                                                                      << PrintGraph(graph);
@@ -46,11 +46,11 @@ TEST(Fuzz, RandomGraphsDoNotDiffer) {
 TEST(Fuzz, RandomGraphsRoundTrip) {
   std::set<std::string> ops;
   for (uint64_t seed = 1; seed <= 400; ++seed) {
-    Graph graph = RandomGraph(seed, GraphKind::kAnyOp).Make();
+    Graph graph = MakeAnyGraph(seed);
     VerifyGraph(graph);
     std::string text = PrintGraph(graph);
     EXPECT_EQ(PrintGraph(ParseGraph(text)), text) << "seed " << seed;
-    EXPECT_EQ(PrintGraph(RandomGraph(seed, GraphKind::kAnyOp).Make()), text) << "seed " << seed;
+    EXPECT_EQ(PrintGraph(MakeAnyGraph(seed)), text) << "seed " << seed;
     for (NodeId id : graph.nodes()) ops.insert(std::string(graph.node(id).op->name));
   }
   // Every row of the table is drawn sooner or later.
