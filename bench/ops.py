@@ -7,7 +7,6 @@ since each round times both.
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import torch_stator
+import zoo
 
 SECONDS, LEAST_ROUNDS = 0.4, 15
 SAMPLE_S = 0.0005  # one sample repeats the call until it takes about that long
@@ -132,23 +132,17 @@ def measure(fn, inputs):
         program = torch_stator.compile(model, inputs, min_block_size=1)
         torch.testing.assert_close(program(*inputs), model(*inputs))
         fallbacks = sorted({item["op"] for item in program.report["fallbacks"]})
-        times = time_in_turn([model, program], inputs)
-    return *times, "in torch: " + ", ".join(fallbacks) if fallbacks else ""
+        start = time.perf_counter()
+        model(*inputs)
+        calls = max(1, round(SAMPLE_S / (time.perf_counter() - start)))
 
+        def repeated(way):
+            return lambda: [way(*inputs) for _ in range(calls)]
 
-def time_in_turn(ways, inputs):
-    start = time.perf_counter()
-    ways[0](*inputs)
-    calls = max(1, round(SAMPLE_S / (time.perf_counter() - start)))
-    times = [[] for _ in ways]
-    end = time.perf_counter() + SECONDS
-    while time.perf_counter() < end or len(times[0]) < LEAST_ROUNDS:
-        for way, taken in zip(ways, times, strict=True):
-            start = time.perf_counter()
-            for _ in range(calls):
-                way(*inputs)
-            taken.append((time.perf_counter() - start) / calls * 1e6)
-    return [statistics.median(taken) for taken in times]
+        ways = {"eager": repeated(model), "stator": repeated(program)}
+        times = zoo.time_in_turn(ways, SECONDS, LEAST_ROUNDS)
+    micros = [1e3 * ms / calls for ms in times.values()]
+    return *micros, "in torch: " + ", ".join(fallbacks) if fallbacks else ""
 
 
 if __name__ == "__main__":
