@@ -44,8 +44,10 @@ def take_out_views(gm: GraphModule, num_writes: int = 0) -> list[Any]:
 def _is_made_in_torch(view: Node, base: Node, num_sharing: int) -> bool:
     """Whether torch makes an output from what it is a view of. Engines make the others: values of
     their own, and dense views that nothing returned shares memory with."""
-    if view is base or base.op == "placeholder":
-        return view is not base
+    if view is base:
+        return False
+    if base.op == "placeholder":
+        return True
     if memory_order(base.meta["val"]) is None:  # an engine would lay it out otherwise
         return False
     return num_sharing > 1 or memory_order(view.meta["val"]) is None
