@@ -73,8 +73,15 @@ void AddCompile(CLI::App& app) {
                   "(default: stdout)");
   sub->add_option("--target", args->options.device,
                   "cpu; a GPU that is there: cuda, cuda:1; or the arch of one that is not: sm_80, "
-                  "sm_90, sm_90a, sm_100")
+                  "sm_90, sm_90a, sm_100, compute_80 (PTX for all of them)")
       ->capture_default_str();
+  TacticLimits& limits = args->options.limits;
+  sub->add_option("--workspace-size", limits.workspace_size,
+                  "most bytes of scratch memory for a GPU's kernel; 0: as many as it likes")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  sub->add_flag("--hardware-compatible", limits.hardware_compatible,
+                "a plan for every GPU from sm_80 on (PTX), or for every CPU with AVX2");
   sub->add_option("--timing-cache", args->options.timing_cache,
                   "file of measured tactics, read and added to");
   sub->add_option("--optimization-level", args->options.optimization_level,

@@ -35,7 +35,7 @@ def describe_effect(reason):
 
 def find_test(field):
     """ "test_settings.py::test_debug"; exits when there is none."""
-    has_none = field.metadata["no_effect"]["cpu"]
+    has_none = all(field.metadata["no_effect"].values())
     name = "test_without_effect" if has_none else f"test_{field.name}"
     for file in sorted(TESTS.glob("test_*.py")):
         if f"def {name}(" in file.read_text():

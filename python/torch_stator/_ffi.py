@@ -101,6 +101,9 @@ class CompiledModule(tvm_ffi.Object):
 
         def report_text(self) -> str: ...
 
+        def plan_text(self, part: int, /) -> str:
+            """The plan of a part; empty for a part that torch runs."""
+
         def load_engine(self, part: int, /) -> Engine | None:
             """The engine of a part, or None for a part that torch runs."""
 

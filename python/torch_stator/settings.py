@@ -82,9 +82,10 @@ class CompilationSettings:
     workspace_size: int = _option(
         0,
         checks.integer(0),
-        "most bytes of scratch memory for a kernel; 0: as many as it likes",
+        "most bytes of scratch memory for a kernel. 0: as many as it likes, which is up to 32 MiB "
+        "for cuBLASLt and 256 MiB for cuDNN",
         "its kernels need no scratch memory beyond the engine's arena",
-        "cuBLASLt has 32 MiB, cuDNN 256 MiB at most, and our own kernels need none",
+        "",
     )
     min_block_size: float = _option(
         5,
@@ -161,8 +162,10 @@ class CompilationSettings:
     disable_tf32: bool = _option(
         False,
         checks.boolean,
-        "no TF32 in any kernel, where torch would allow it (`torch.backends`)",
+        "no TF32 in any kernel. Otherwise products and convolutions in float32 may use it where "
+        "torch allows it for its own: `torch.set_float32_matmul_precision`, `torch.backends`",
         "it never computes in TF32",
+        "",
     )
     sparse_weights: bool = _option(
         False,
@@ -203,9 +206,10 @@ class CompilationSettings:
     hardware_compatible: bool = _option(
         False,
         checks.boolean,
-        "engines run on other devices of the same kind",
-        "kernels are chosen for the CPU that loads the plan, whatever built it",
-        "kernels are compiled for the architecture of the GPU at hand; compile again on another",
+        "engines run as well on other devices of the kind. CUDA: kernels are PTX, which every GPU "
+        "from sm_80 on translates when it first loads them, and what later ones alone can do is "
+        "left out. CPU: kernels run only in ways that every CPU with AVX2 has; without this, too, "
+        "engines run on any CPU",
     )
     cache: bool = _option(
         True, checks.boolean, "keep compiled engines in `cache_dir` and take them from there"
@@ -330,6 +334,8 @@ class CompilationSettings:
                 "num_avg_timing_iters": self.num_avg_timing_iters,
                 "precision": _DTYPE_NAMES[self.precision],
                 "truncate_long_and_double": self.truncate_long_and_double,
+                "workspace_size": self.workspace_size,
+                "hardware_compatible": self.hardware_compatible,
                 "tf32_matmul": tf32_matmul,
                 "tf32_conv": tf32_conv,
                 "reference_graphs": bool(self.use_python_runtime),

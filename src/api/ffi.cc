@@ -220,12 +220,16 @@ class CompiledModuleObj : public ffi::Object {
 
   // Loads the engine of a part; null for a part that torch runs.
   ffi::Optional<EngineRef> LoadEngine(int64_t part) const {
+    std::shared_ptr<const Plan> plan = GetPart(part).plan;
+    if (plan == nullptr) return std::nullopt;
+    return EngineRef(std::move(plan), ordinal_, group_);
+  }
+  const Part& GetPart(int64_t part) const {
     if (part < 0 || part >= static_cast<int64_t>(module_.parts.size())) {
       Fail(ErrorKind::kInvalidArgument, "there is no part {}: the module has {}", part,
            module_.parts.size());
     }
-    if (module_.parts[part].plan == nullptr) return std::nullopt;
-    return EngineRef(module_.parts[part].plan, ordinal_, group_);
+    return module_.parts[part];
   }
   const CompiledModule& module() const { return module_; }
 
@@ -266,8 +270,11 @@ CompileOptions ParseOptions(const std::string& text) {
   options.num_avg_timing_iters = json.value("num_avg_timing_iters", options.num_avg_timing_iters);
   options.narrowing.truncate_wide = json.value("truncate_long_and_double", false);
   options.narrowing.precision = FindDType(json.value("precision", "f32")).value_or(DType::kFloat32);
-  options.tf32_matmul = json.value("tf32_matmul", options.tf32_matmul);
-  options.tf32_conv = json.value("tf32_conv", options.tf32_conv);
+  TacticLimits& limits = options.limits;
+  limits.workspace_size = json.value("workspace_size", limits.workspace_size);
+  limits.tf32_matmul = json.value("tf32_matmul", limits.tf32_matmul);
+  limits.tf32_conv = json.value("tf32_conv", limits.tf32_conv);
+  limits.hardware_compatible = json.value("hardware_compatible", limits.hardware_compatible);
   options.reference_graphs = json.value("reference_graphs", options.reference_graphs);
   return options;
 }
@@ -446,6 +453,13 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            [](CompiledModuleRef self) { return ffi::String(ModuleToJson(self->module())); })
       .def("report_text",
            [](CompiledModuleRef self) { return ffi::String(ReportToText(self->module().report)); })
+      .def("plan_text",
+           [](CompiledModuleRef self, int64_t part) {
+             return Guard([&] {
+               const Plan* plan = self->GetPart(part).plan.get();
+               return ffi::String(plan != nullptr ? PlanToText(*plan) : "");
+             });
+           })
       .def("load_engine", [](CompiledModuleRef self, int64_t part) {
         return Guard([&] { return self->LoadEngine(part); });
       });

@@ -83,6 +83,11 @@ std::span<const Target> AllTargets() {
 }
 
 std::optional<Target> FindTarget(std::string_view arch) {
+  if (arch == kPortableArch) {
+    std::optional<Target> portable = FindTarget("sm_80");
+    portable->arch = arch;
+    return portable;
+  }
   for (const Target& target : AllTargets()) {
     if (target.arch == arch) return target;
   }

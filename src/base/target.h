@@ -32,8 +32,11 @@ Target ParseTarget(std::string_view text);
 // The targets that come with Stator, in order of capability: sm_80, sm_90a, sm_100.
 std::span<const Target> AllTargets();
 
+// The arch whose code every GPU from sm_80 on runs: PTX, which the driver translates.
+inline constexpr std::string_view kPortableArch = "compute_80";
+
 // The target named `arch`: one of AllTargets, or another GPU's as "sm_89", with the figures of the
-// nearest older one. Empty for other names and below sm_80.
+// nearest older one; kPortableArch has those of sm_80. Empty for other names and below sm_80.
 std::optional<Target> FindTarget(std::string_view arch);
 
 // A target for a device of this compute capability: its own, or the figures of the nearest older

@@ -90,7 +90,7 @@ struct SegmentResult {
 };
 SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingCache& cache,
                              StageGate& gate, std::string_view stop_after = {}) {
-  const CompileTarget& target = GetTarget(options.device);
+  const CompileTarget& target = GetTarget(options.device, options.limits);
   int first_stage = StageIndex(options.start_at);
 
   if (first_stage <= StageIndex("passes")) {
@@ -139,10 +139,11 @@ std::string DescribeContext(const CompileOptions& options) {
       "dryrun",         "min_block_size",     "pass_through_build_failures",
       "freeze_weights", "torch_executed_ops", "use_fast_partitioner",
       "verify"};
-  std::string text = fmt::format(
-      "{}\nplan format {}\n{}\noptimization_level {}\nfuel {}\n", BuildName(), kPlanVersion,
-      GetTarget(options.device).tactics->key(), options.optimization_level, GetKnob("STATOR_FUEL"));
-  text += fmt::format("tf32 {} {}\n", options.tf32_matmul, options.tf32_conv);
+  std::string text =
+      fmt::format("{}\nplan format {}\n{}\noptimization_level {}\nfuel {}\n", BuildName(),
+                  kPlanVersion, GetTarget(options.device, options.limits).tactics->key(),
+                  options.optimization_level, GetKnob("STATOR_FUEL"));
+  text += fmt::format("tf32 {} {}\n", options.limits.tf32_matmul, options.limits.tf32_conv);
   for (const auto& [symbol, size] : options.hints) text += fmt::format("{} = {}\n", symbol, size);
   for (const auto& [name, value] : options.settings) {
     if (!kElsewhere.contains(name)) text += fmt::format("{} {}\n", name, value);
@@ -166,7 +167,7 @@ void BuildEngine(Graph graph, const CompileOptions& options, const EngineCache& 
 }
 
 PartitionOptions MakePartitionOptions(const CompileOptions& options) {
-  const CompileTarget& target = GetTarget(options.device);
+  const CompileTarget& target = GetTarget(options.device, options.limits);
   PartitionOptions result = {.min_block_size = options.min_block_size,
                              .use_fast_partitioner = options.use_fast_partitioner,
                              .torch_executed_ops = options.torch_executed_ops,

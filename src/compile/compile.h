@@ -22,6 +22,7 @@
 #include "ir/graph.h"
 #include "partition/partition.h"
 #include "plan/plan.h"
+#include "select/select.h"
 
 namespace stator {
 
@@ -42,8 +43,7 @@ struct CompileOptions {
   SymbolValues hints;
   int num_avg_timing_iters = 1;  // runs that each measured time averages
   Narrowing narrowing;           // types to compute in, where they are not the graph's
-  // Whether fp32 products and convolutions may be computed in TF32, where a device has it.
-  bool tf32_matmul = false, tf32_conv = false;
+  TacticLimits limits;
   bool reference_graphs = false;  // give each engine part its graph for the reference kernels
   // The first stage to run: "passes"; or "fuse" or "emit", for a graph that the ones before made.
   std::string start_at = "passes";

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "base/error.h"
 #include "cuda/build/compile_kernels.h"
@@ -21,7 +22,8 @@ struct CudaTarget {
   CudaTactics tactics;
   CompileTarget target;
 
-  CudaTarget(const Target& of, CudaDevice* device) : tactics(of, device) {
+  CudaTarget(const Target& of, CudaDevice* device, const TacticLimits& limits)
+      : tactics(of, device, limits) {
     const CudaTactics* own = &tactics;
     target = {.name = "cuda " + of.arch,
               .tactics = own,
@@ -37,9 +39,10 @@ struct CudaTarget {
   }
 };
 
-std::unique_ptr<CudaTarget> MakeTarget(std::string_view device) {
+std::unique_ptr<CudaTarget> MakeTarget(std::string_view device, const TacticLimits& limits) {
   if (std::optional<Target> target = FindTarget(device)) {
-    return std::make_unique<CudaTarget>(*target, nullptr);
+    if (limits.hardware_compatible) target = FindTarget(kPortableArch);
+    return std::make_unique<CudaTarget>(*target, nullptr, limits);
   }
   if (!device.starts_with("cuda")) {
     Fail(ErrorKind::kInvalidArgument,
@@ -47,18 +50,19 @@ std::unique_ptr<CudaTarget> MakeTarget(std::string_view device) {
          AllTargets().front().arch);
   }
   CudaDevice& found = GetCudaDevice(GetOrdinal(device));
-  return std::make_unique<CudaTarget>(TargetOf(found), &found);
+  Target target = limits.hardware_compatible ? *FindTarget(kPortableArch) : TargetOf(found);
+  return std::make_unique<CudaTarget>(target, &found, limits);
 }
 
 }  // namespace
 
-const CompileTarget& GetCudaTarget(std::string_view device) {
+const CompileTarget& GetCudaTarget(std::string_view device, const TacticLimits& limits) {
   static std::mutex mutex;
-  static std::map<std::string, std::unique_ptr<CudaTarget>, std::less<>> targets;
+  static std::map<std::pair<std::string, TacticLimits>, std::unique_ptr<CudaTarget>> targets;
   std::lock_guard lock(mutex);
-  auto it = targets.find(device);
-  if (it == targets.end()) it = targets.emplace(device, MakeTarget(device)).first;
-  return it->second->target;
+  std::unique_ptr<CudaTarget>& target = targets[{std::string(device), limits}];
+  if (target == nullptr) target = MakeTarget(device, limits);
+  return target->target;
 }
 
 }  // namespace stator

@@ -8,6 +8,6 @@
 namespace stator {
 
 // `device`: "cuda", "cuda:1", or an arch of base/target.h ("sm_90a") to compile without a device.
-const CompileTarget& GetCudaTarget(std::string_view device);
+const CompileTarget& GetCudaTarget(std::string_view device, const TacticLimits& limits);
 
 }  // namespace stator

@@ -8,16 +8,27 @@
 
 namespace stator {
 
-const CompileTarget& GetTarget(std::string_view device) {
-  static const CompileTarget cpu = {.name = "cpu",
-                                    .tactics = &GetCpuTactics(),
-                                    .can_run = CanRunOnCpu,
-                                    .find_reason = FindReasonOnCpu,
-                                    .is_reference = IsReferenceOnCpu,
-                                    .finish = nullptr};
-  if (device == "cpu") return cpu;
+namespace {
+
+const CompileTarget& GetCpuTarget(bool hardware_compatible) {
+  auto make = [](bool compatible) {
+    return CompileTarget{.name = "cpu",
+                         .tactics = &GetCpuTactics(compatible),
+                         .can_run = CanRunOnCpu,
+                         .find_reason = FindReasonOnCpu,
+                         .is_reference = IsReferenceOnCpu,
+                         .finish = nullptr};
+  };
+  static const CompileTarget of_any_cpu = make(true), of_this_cpu = make(false);
+  return hardware_compatible ? of_any_cpu : of_this_cpu;
+}
+
+}  // namespace
+
+const CompileTarget& GetTarget(std::string_view device, const TacticLimits& limits) {
+  if (device == "cpu") return GetCpuTarget(limits.hardware_compatible);
 #ifdef STATOR_WITH_CUDA
-  return GetCudaTarget(device);
+  return GetCudaTarget(device, limits);
 #else
   Fail(ErrorKind::kUnsupported,
        "no engine for {}: this build of stator was made without CUDA's headers", device);

@@ -31,6 +31,6 @@ struct CompileTarget {
 
 // Raises InvalidArgument for a device that there is no engine for. `device`: "cpu",
 // "cuda:0", or, to compile for a device that is not there, an arch: "sm_90a".
-const CompileTarget& GetTarget(std::string_view device);
+const CompileTarget& GetTarget(std::string_view device, const TacticLimits& limits);
 
 }  // namespace stator

@@ -29,6 +29,15 @@ bool IsConstant(const PlanTensor& tensor);
 // as good a guess as any.
 SymbolValues GuessSymbols(const Graph& body);
 
+// What tactics may do.
+struct TacticLimits {
+  int64_t workspace_size = 0;  // most bytes of a kernel's scratch memory; 0: as many as it likes
+  bool tf32_matmul = false, tf32_conv = false;  // fp32 products, convolutions may be in TF32
+  bool hardware_compatible = false;             // only what other devices of the kind run, too
+
+  auto operator<=>(const TacticLimits&) const = default;
+};
+
 // One way to run a kernel.
 struct Tactic {
   StepKind kind = StepKind::kReference;

@@ -144,10 +144,34 @@ def test_tf32_is_used_where_torch_allows_it(monkeypatch):
         monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", allowed)
         torch._dynamo.reset()
         errors[allowed] = (compile_whole(model, x)(x) - exact).abs().max().item()
+        assert ("tf32 = true" in plan_text(model, x)) == allowed
+        assert "tf32 = true" not in plan_text(model, x, disable_tf32=True)
         disabled = compile_whole(model, x, disable_tf32=True)(x)
         torch.testing.assert_close(disabled, exact, atol=1e-4, rtol=1e-4)
     assert errors[False] < 1e-4, errors
-    assert errors[True] < 1e-2, errors
+    assert errors[False] < errors[True] < 1e-2, errors
+
+
+def plan_text(model, x, **options):
+    program = torch_stator.compile(model, (x,), min_block_size=1, **options)
+    return program.runner.parts[0].plan_text()
+
+
+@pytest.mark.parametrize("workspace_size", [1, 2**20])
+def test_scratch_memory_is_bounded(workspace_size):
+    model = make(Convs(), torch.half)
+    x = torch.randn(2, 3, 32, 32, device="cuda", dtype=torch.half)
+    result = compile_whole(model, x, workspace_size=workspace_size)(x)
+    assert_as_good(result, model, x)
+    text = plan_text(model, x, workspace_size=workspace_size)
+    assert text.count("library = ") == text.count(f"workspace = {workspace_size}")
+
+
+def test_code_for_every_gpu():
+    model, x = make(Mlp()), torch.randn(5, 64, device="cuda")
+    result = compile_whole(model, x, hardware_compatible=True)(x)
+    torch.testing.assert_close(result, model(x), atol=1e-4, rtol=1e-4)
+    assert 'code 0 = "compute_80"' in plan_text(model, x, hardware_compatible=True)
 
 
 def test_other_inputs_and_outputs_at_other_addresses():

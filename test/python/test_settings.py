@@ -1,7 +1,7 @@
 """CompilationSettings: every field has its effect or says why it has none, and refuses bad values.
 
 docs/generated/settings.md names for each field the test that proves it: `test_<field>`, or
-`test_without_effect` for those that the CPU engine has no use for.
+`test_without_effect` for those that no engine has a use for.
 """
 
 import dataclasses
@@ -17,7 +17,8 @@ import torch.nn.functional as F
 import torch_stator
 from conftest import check
 from torch import nn
-from torch_stator import CompilationSettings, InvalidArgumentError, UnsupportedError
+from torch_stator import CompilationSettings, Error, InvalidArgumentError, UnsupportedError, _ffi
+from torch_stator.export import export_graph
 from torch_stator.reference import ReferenceEngine
 
 ROOT = Path(__file__).parents[2]
@@ -268,6 +269,65 @@ def test_dryrun(run, compilations, model, tmp_path, capsys):
     assert all(compilation.engines == [None] for compilation in compilations)
 
 
+def test_hardware_compatible(model):
+    """test/unit/cpu_build_tactics_test.cc tells which ways are left out on a CPU."""
+    assert json.loads(CompilationSettings(hardware_compatible=True).to_json())[
+        "hardware_compatible"
+    ]
+    for kernel_of in (True, False):
+        text = plan_for_gpu(model, torch.randn(5, 6), hardware_compatible=kernel_of)
+        arch = "compute_80" if kernel_of else "sm_90a"
+        assert f'target "cuda {arch}"' in text
+        assert f'code 0 = "{arch}"' in text
+
+
+def test_workspace_size(run, compilations, model):
+    x = torch.randn(5, 6)
+    assert "workspace" not in plan_for_gpu(model, x)
+    assert "workspace = 4096" in plan_for_gpu(model, x, workspace_size=4096)
+    run(model, x, workspace_size=4096)
+    assert "workspace_size has no effect on cpu: " in compilations[0].report["notes"][0]
+
+
+def test_disable_tf32(model):
+    """Torch allows TF32 in convolutions, and in products where one asks for it."""
+    conv = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())
+    inputs = {conv: torch.randn(1, 8, 9, 9), model: torch.randn(5, 6)}
+
+    def uses_tf32(model, **options):
+        return "tf32 = true" in plan_for_gpu(model, inputs[model], **options)
+
+    assert [uses_tf32(conv), uses_tf32(model)] == [True, False]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert uses_tf32(model)
+        assert not uses_tf32(model, disable_tf32=True)
+        assert not uses_tf32(conv, disable_tf32=True)
+        assert not uses_tf32(model, precision=torch.half)  # what it multiplies is no float32
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def plan_for_gpu(model, x, **options):
+    """The text of a plan for an H100 that is not there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch_stator.settings.require_engine", lambda device: None)
+        settings = CompilationSettings(device="cuda", pass_through_build_failures=True, **options)
+        document = json.loads(settings.to_json())
+    document.update(device="sm_90a", min_block_size=1, cache_folder="", timing_cache="")
+    exported = torch.export.export(model, (x,)).run_decompositions(settings.decompositions())
+    try:
+        compiled = _ffi.compile(
+            export_graph(exported.graph_module, []), [], [], json.dumps(document)
+        )
+    except Error as error:
+        if "NVRTC" in str(error) or "without CUDA's headers" in str(error):
+            pytest.skip(str(error))
+        raise
+    return compiled.plan_text(0)
+
+
 def test_cache(run, compilations, model):
     for cache in (True, True, False):
         run(model, torch.randn(5, 6), cache=cache)
@@ -311,7 +371,6 @@ WITHOUT_EFFECT = {
     "dla_sram_size": 1,
     "dla_local_dram_size": 1,
     "dla_global_dram_size": 1,
-    "hardware_compatible": True,
 }
 
 

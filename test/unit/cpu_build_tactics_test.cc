@@ -66,6 +66,9 @@ TEST(CpuTacticsTest, OffersBlocksWhereAConvolutionAddsLongSums) {
       EXPECT_EQ(found[i].attrs.GetString("layout") == "blocked", i == 2) << i;
       EXPECT_EQ(found[i].penalty > 1, i != 2) << i;
     }
+    for (const Tactic& tactic : GetCpuTactics(true).FindTactics(large.site())) {
+      EXPECT_NE(tactic.attrs.GetString("layout"), "blocked");
+    }
   }
 }
 

@@ -230,5 +230,19 @@ TEST(CompileKernels, CompilesEachTextOnceAndKeepsIt) {
   fs::remove_all(folder);
 }
 
+TEST(CompileKernels, WritesPtxForEveryGpu) {
+  SKIP_WITHOUT_NVRTC();
+  Plan plan = MakePlan();
+  CompileKernels(plan, *FindTarget(kPortableArch), "");
+  for (const PlanCode& code : plan.code) {
+    EXPECT_EQ(code.arch, "compute_80");
+    std::string_view text(reinterpret_cast<const char*>(code.binary.bytes), code.binary.size);
+    EXPECT_NE(text.find(".target sm_80"), text.npos);
+    EXPECT_NE(text.find(".entry " + code.entry), text.npos);
+    EXPECT_EQ(text.find('\0'), text.size() - 1);
+  }
+  EXPECT_FALSE(FindLaunch(plan.steps[0].attrs)->pdl);  // an sm_80 has none
+}
+
 }  // namespace
 }  // namespace stator

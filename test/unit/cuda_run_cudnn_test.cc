@@ -101,6 +101,21 @@ TEST_F(CudnnOnH100, RunsTransposedAndThreeDimensionalOnes) {
   EXPECT_NE(cudnn_->FindPlan(volume), nullptr);
 }
 
+TEST_F(CudnnOnH100, StaysWithinTheWorkspace) {
+  CudnnGraph graph = MakeResidual(DType::kFloat32);
+  int64_t most = 0;
+  for (const std::string& engine : cudnn_->FindEngines(graph, 100)) {
+    most = std::max(most, cudnn_->FindPlan(graph, engine)->ws_bytes());
+  }
+  graph.max_ws_bytes = most / 2;
+  std::vector<std::string> engines = cudnn_->FindEngines(graph, 100);
+  EXPECT_FALSE(engines.empty());
+  for (const std::string& engine : engines) {
+    EXPECT_LE(cudnn_->FindPlan(graph, engine)->ws_bytes(), graph.max_ws_bytes);
+  }
+  if (most == 0) GTEST_SKIP() << "no engine wants a workspace";
+}
+
 TEST_F(CudnnOnH100, RefusesWhatDoesNotFit) {
   CudnnGraph graph = MakeResidual(DType::kFloat16);
   graph.output.dims[2] = 57;

@@ -92,6 +92,20 @@ std::vector<fs::path> GoldenFiles() {
   return files;
 }
 
+TEST(CudnnProblem, TakesTheStepsWorkspace) {
+  for (const char* text :
+       {"graph @conv(%x: f16[1, 8, 4, 4]@0231, %w: f16[8, 8, 1, 1]@0231) {\n  %0 = conv(%x, %w) "
+        "{dilation = [1, 1], groups = 1, output_padding = [0, 0], padding = [0, 0], stride = [1, "
+        "1], transposed = false} : f16[1, 8, 4, 4]@0231\n  return %0\n}",
+        "graph @attention(%q: f16[1, 2, 8, 16], %k: f16[1, 2, 8, 16], %v: f16[1, 2, 8, 16]) {\n"
+        "  %0 = attention(%q, %k, %v) {causal = false, scale = 0.25}\n  return %0\n}"}) {
+    SiteOwner owner(text);
+    EXPECT_EQ(FindCudnnProblem(owner.site())->graph.max_ws_bytes, kMaxCudnnWsBytes);
+    owner.step().attrs.Set("workspace", Dim(4096));
+    EXPECT_EQ(FindCudnnProblem(owner.site())->graph.max_ws_bytes, 4096);
+  }
+}
+
 class CudaGolden : public ::testing::TestWithParam<fs::path> {};
 
 TEST_P(CudaGolden, Matches) {
@@ -137,6 +151,16 @@ TEST(CublasLtCandidate, IsTheOneMeasured) {
   EXPECT_EQ(ChosenAlgo({{"candidate", Dim(2)}, {"version", Dim(120000)}}), "algo 0 ws 0");
   EXPECT_EQ(ChosenAlgo({{"candidate", Dim(9)}, {"version", Dim(130401)}}), "algo 0 ws 0");
   EXPECT_EQ(ChosenAlgo({{"candidate", Dim(-1)}, {"version", Dim(130401)}}), "algo 0 ws 0");
+}
+
+TEST(CublasLtCandidate, FitsIntoTheWorkspace) {
+  SiteOwner owner(kGemm);
+  CublasLt cublaslt(FakeCublasLt::MakeApi());
+  EXPECT_EQ(CountGemmCandidates(owner.site(), cublaslt), 3);
+  EXPECT_EQ(FakeCublasLt::max_ws_bytes, 32 << 20);
+  owner.step().attrs.Set("workspace", Dim(1024));
+  EXPECT_EQ(CountGemmCandidates(owner.site(), cublaslt), 2);
+  EXPECT_EQ(FakeCublasLt::max_ws_bytes, 1024u);
 }
 
 TEST(CublasLtCandidate, IsMissingWithTheLibrary) {

@@ -460,6 +460,7 @@ TEST_F(CudaRunTest, RunsCodeOfAnEarlierMinorVersionOnly) {
   };
   EXPECT_TRUE(loads("sm_80"));
   EXPECT_TRUE(loads("sm_86"));
+  EXPECT_TRUE(loads("compute_80"));
   EXPECT_FALSE(loads("sm_89"));
   EXPECT_FALSE(loads("sm_75"));
   EXPECT_FALSE(loads("sm_80a"));

@@ -1,7 +1,8 @@
 // A table of cuBLASLt functions that writes down what it is asked, one line per call, and computes
 // nothing.
 //
-// Its heuristics propose `num_candidates` algorithms; algorithm i takes i KiB of workspace.
+// Its heuristics propose `num_candidates` algorithms, those of them that fit into the workspace;
+// algorithm i takes i KiB.
 #pragma once
 
 #include <cstring>
@@ -18,6 +19,7 @@ class FakeCublasLt {
  public:
   static inline std::string calls;
   static inline int num_candidates = 3;
+  static inline uint64_t max_ws_bytes = 0;  // as last asked for
 
   static CublasLtApi MakeApi() {
     CublasLtApi api;
@@ -143,7 +145,8 @@ class FakeCublasLt {
     std::string& text = Text(preference);
     switch (name) {
       case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
-        text += fmt::format("ws {} MiB, ", Read<uint64_t>(value) >> 20);
+        max_ws_bytes = Read<uint64_t>(value);
+        text += fmt::format("ws {} MiB, ", max_ws_bytes >> 20);
         break;
       case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
         text += fmt::format("reductions {}, aligned", Read<uint32_t>(value));
@@ -167,7 +170,7 @@ class FakeCublasLt {
                                   cublasLtMatmulHeuristicResult_t* results, int* count) {
     calls += fmt::format("heuristic {}\n  A {}\n  B {}\n  C {}\n  D {}\n  {}\n", Text(desc),
                          Text(a), Text(b), Text(c), Text(d), Text(preference));
-    *count = std::min(max_count, num_candidates);
+    *count = std::min({max_count, num_candidates, static_cast<int>(max_ws_bytes >> 10) + 1});
     for (int i = 0; i < *count; ++i) {
       results[i].algo.data[0] = i;
       results[i].workspaceSize = i << 10;

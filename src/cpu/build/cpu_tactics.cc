@@ -66,7 +66,7 @@ bool HasLongSums(const KernelSite& site, const FusedBody& fused) {
 
 // Cost model of a convolution's layouts: a copy of x and the output costs more than a layout of the
 // primitive's own choice gains, unless they lie row-major, where the primitives are slow.
-std::vector<Tactic> FindConvs(const KernelSite& site, const FusedBody& fused) {
+std::vector<Tactic> FindConvs(const KernelSite& site, const FusedBody& fused, bool may_block) {
   const PlanTensor& x = site.inputs[fused.operands[0]];
   bool channels_last = x.strides[1] == Dim(1) || x.dims[1] == Dim(1);
   std::vector<Tactic> tactics;
@@ -78,7 +78,7 @@ std::vector<Tactic> FindConvs(const KernelSite& site, const FusedBody& fused) {
   // These layouts add the products of all channels in one chain, which rounds three to five times
   // worse than blocks do where it is long.
   constexpr double kPenalty = 1.1;
-  if (HasBlockedConvs() && HasLongSums(site, fused)) {
+  if (may_block && HasLongSums(site, fused)) {
     for (Tactic& tactic : tactics) tactic.penalty = kPenalty;
     tactics.insert(tactics.begin() + 2, MakeConv("blocked"));
   }
@@ -105,7 +105,8 @@ std::vector<Tactic> CpuTactics::FindTactics(const KernelSite& site) const {
   }
   if (kind == "gemm" || kind == "conv") {
     if (std::optional<FusedBody> fused = FindFusedBody(*site.kernel->body)) {
-      return kind == "gemm" ? FindGemms(site, *fused) : FindConvs(site, *fused);
+      bool may_block = !hardware_compatible_ && HasBlockedConvs();
+      return kind == "gemm" ? FindGemms(site, *fused) : FindConvs(site, *fused, may_block);
     }
   }
   return {};
@@ -115,9 +116,9 @@ double CpuTactics::Measure(const KernelSite& site, const Tactic& tactic, int num
   return MeasureTactic(site, tactic, num_runs);
 }
 
-const CpuTactics& GetCpuTactics() {
-  static const CpuTactics tactics;
-  return tactics;
+const CpuTactics& GetCpuTactics(bool hardware_compatible) {
+  static const CpuTactics of_any_cpu(true), of_this_cpu(false);
+  return hardware_compatible ? of_any_cpu : of_this_cpu;
 }
 
 bool CanRunOnCpu(std::string_view kind, const Graph& body) {

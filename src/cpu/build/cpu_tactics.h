@@ -13,12 +13,18 @@ namespace stator {
 
 class CpuTactics final : public TacticProvider {
  public:
+  // `hardware_compatible`: only tactics that every CPU with AVX2 has.
+  explicit CpuTactics(bool hardware_compatible) : hardware_compatible_(hardware_compatible) {}
+
   std::string key() const override;
   std::vector<Tactic> FindTactics(const KernelSite& site) const override;
   double Measure(const KernelSite& site, const Tactic& tactic, int num_runs) const override;
+
+ private:
+  bool hardware_compatible_;
 };
 
-const CpuTactics& GetCpuTactics();
+const CpuTactics& GetCpuTactics(bool hardware_compatible = false);
 
 // Whether a tactic other than the reference one can run `body` as one kernel of this kind ("gemm",
 // "conv", ...). Asked by fuse before an epilogue grows.

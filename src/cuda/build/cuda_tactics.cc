@@ -115,8 +115,8 @@ std::vector<KernelOperand> MakeDenseOperands(const Graph& body, std::span<const 
 
 }  // namespace
 
-CudaTactics::CudaTactics(Target target, CudaDevice* device)
-    : target_(std::move(target)), device_(device) {}
+CudaTactics::CudaTactics(Target target, CudaDevice* device, const TacticLimits& limits)
+    : target_(std::move(target)), device_(device), limits_(limits) {}
 
 std::string CudaTactics::key() const {
   if (device_ == nullptr) return "cuda " + target_.arch;
@@ -145,6 +145,11 @@ std::vector<Tactic> CudaTactics::FindLibraryTactics(const KernelSite& site, Step
   if (!is_gemm && kind != StepKind::kConv && kind != StepKind::kAttention) return {};
   Tactic tactic{.kind = kind, .attrs = {{"library", std::string(is_gemm ? "cublaslt" : "cudnn")}}};
   if (is_gemm) tactic.attrs.Set("alignment", Dim(FindAlignment(site)));
+  if (limits_.workspace_size > 0) tactic.attrs.Set("workspace", Dim(limits_.workspace_size));
+  bool tf32 = is_gemm ? limits_.tf32_matmul : kind == StepKind::kConv && limits_.tf32_conv;
+  const Graph& body = *site.kernel->body;
+  DType multiplied = body.type(body.node(body.first_node()).inputs[0]).dtype;
+  if (tf32 && multiplied == DType::kFloat32) tactic.attrs.Set("tf32", true);
   MeasureSite measured(site, tactic);
   std::optional<CudnnProblem> problem;
   if (is_gemm ? !IsCublasLtSite(measured.site())
@@ -182,7 +187,10 @@ std::vector<Tactic> CudaTactics::FindLibraryTactics(const KernelSite& site, Step
     tactics.insert(tactics.begin() + 1, tactic);
   }
   // Without an engine for the whole, the step may find one for each half.
-  if (tactics.empty() && !problem->graph.pointwise.empty()) tactics.push_back(tactic);
+  if (tactics.empty() && !problem->graph.pointwise.empty() &&
+      PrepareCudnn(measured.site(), device_->libraries()) != nullptr) {
+    tactics.push_back(tactic);
+  }
   return tactics;
 }
 

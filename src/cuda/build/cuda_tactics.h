@@ -18,8 +18,8 @@ namespace stator {
 
 class CudaTactics final : public TacticProvider {
  public:
-  // `device`: one of this target, or null. Outlived by it.
-  CudaTactics(Target target, CudaDevice* device);
+  // `device`: one that runs this target's code, or null. Outlived by it.
+  CudaTactics(Target target, CudaDevice* device, const TacticLimits& limits = {});
 
   const Target& target() const { return target_; }
   std::string key() const override;
@@ -35,6 +35,7 @@ class CudaTactics final : public TacticProvider {
 
   Target target_;
   CudaDevice* device_;
+  TacticLimits limits_;
 };
 
 // Whether one kernel of this kind can run `body`. Asked by fuse before an epilogue grows.

@@ -26,7 +26,9 @@ namespace stator {
   X(GetProgramLogSize)    \
   X(GetProgramLog)        \
   X(GetCUBINSize)         \
-  X(GetCUBIN)
+  X(GetCUBIN)             \
+  X(GetPTXSize)           \
+  X(GetPTX)
 
 struct Nvrtc::Functions {
 #define STATOR_NVRTC_MEMBER(name) decltype(&nvrtc##name) name = nullptr;
@@ -146,11 +148,14 @@ std::vector<std::byte> Nvrtc::Compile(const CudaKernel& kernel, const std::strin
     Fail(ErrorKind::kDeviceError, "kernel {} does not compile for {} ({}); its text is in {}: {}",
          kernel.entry, arch, functions_->GetErrorString(result), KeepSource(kernel), program.Log());
   }
+  const Functions& f = *functions_;
+  bool portable = arch == kPortableArch;
   size_t size = 0;
-  functions_->Check(functions_->GetCUBINSize(program.get(), &size), "GetCUBINSize");
+  f.Check(portable ? f.GetPTXSize(program.get(), &size) : f.GetCUBINSize(program.get(), &size),
+          "GetCUBINSize");
   std::vector<std::byte> binary(size);
-  functions_->Check(functions_->GetCUBIN(program.get(), reinterpret_cast<char*>(binary.data())),
-                    "GetCUBIN");
+  char* to = reinterpret_cast<char*>(binary.data());
+  f.Check(portable ? f.GetPTX(program.get(), to) : f.GetCUBIN(program.get(), to), "GetCUBIN");
   return binary;
 }
 

@@ -27,6 +27,7 @@ class Nvrtc {
   const std::string& version() const { return version_; }
   // Whether this version compiles for the architecture.
   bool Supports(const Target& target) const;
+  // Machine code, or for kPortableArch PTX ended by a zero byte.
   // Raises DeviceError with the compiler's own words for a text that it rejects; the text is kept
   // in the folder of temporary files, to be sent with a report.
   std::vector<std::byte> Compile(const CudaKernel& kernel, const std::string& arch) const;

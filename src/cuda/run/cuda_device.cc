@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "base/target.h"
 #include "cuda/run/cuda_program.h"
 #include "runtime/buffer.h"
 
@@ -85,7 +86,7 @@ std::string CudaDevice::arch() const { return fmt::format("sm_{}{}", major_, min
 void CudaDevice::CheckArch(const std::string& arch) const {
   int number = 0;
   const char* end = arch.data() + arch.size();
-  bool fits = false;
+  bool fits = arch == kPortableArch;
   if (arch.starts_with("sm_")) {
     auto [rest, error] = std::from_chars(arch.data() + 3, end, number);
     bool exact = rest != end;

@@ -53,8 +53,6 @@ struct Cudnn::State {
 namespace {
 
 constexpr int64_t kMinVersion = 90100;
-// Workspace that an engine may ask for: enough for copies of the largest activations.
-constexpr int64_t kMaxWsBytes = int64_t{256} << 20;
 // After this time no further engine is tried.
 constexpr std::chrono::seconds kMaxSearch(2);
 
@@ -178,7 +176,7 @@ void BarEngines(const CudnnGraph& from, fe::graph::Graph& graph) {
   bool is_float = from.operands[0].dtype == DType::kFloat32;
   if (is_float && !from.tf32) notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
   graph.deselect_numeric_notes(notes);
-  graph.deselect_workspace_greater_than(kMaxWsBytes);
+  graph.deselect_workspace_greater_than(from.max_ws_bytes);
 }
 
 // Whether the engine compiles its kernel, which takes a good part of a second.
@@ -280,12 +278,12 @@ class Plan final : public CudnnPlan {
 };
 
 // A plan by the graph's engine at `index`; null when it cannot be built.
-PlanPtr FindBuilt(const Cudnn::State& state, const std::shared_ptr<fe::graph::Graph>& graph,
-                  int64_t index) {
+PlanPtr FindBuilt(const Cudnn::State& state, const CudnnGraph& from,
+                  const std::shared_ptr<fe::graph::Graph>& graph, int64_t index) {
   int64_t ws_bytes = 0;
   if (!IsGood(graph->build_plan_at_index(index), "build a plan") ||
       !IsGood(graph->get_workspace_size_plan_at_index(index, ws_bytes), "ask for the workspace") ||
-      ws_bytes > kMaxWsBytes) {
+      ws_bytes > from.max_ws_bytes) {
     return nullptr;
   }
   return std::make_shared<Plan>(state, graph, index, ws_bytes);
@@ -300,7 +298,7 @@ PlanPtr FindByEngine(const Cudnn::State& state, const CudnnGraph& from, std::str
     return nullptr;
   }
   BarEngines(from, *graph);
-  return FindBuilt(state, graph, 0);
+  return FindBuilt(state, from, graph, 0);
 }
 
 // The first of the proposed engines that can be built.
@@ -312,7 +310,7 @@ PlanPtr FindBest(const Cudnn::State& state, const CudnnGraph& from) {
   auto start = std::chrono::steady_clock::now();
   for (int64_t i : list.ready) {
     if (std::chrono::steady_clock::now() - start > kMaxSearch) break;
-    if (PlanPtr plan = FindBuilt(state, graph, i)) return plan;
+    if (PlanPtr plan = FindBuilt(state, from, graph, i)) return plan;
   }
   return nullptr;
 }
@@ -433,7 +431,7 @@ std::vector<std::string> NameEngines(const Cudnn::State& state, const CudnnGraph
   EngineList list = AddEngines(from, *graph);
   for (int64_t i : list.ready) {
     if (static_cast<int>(engines.size()) == max_count) break;
-    if (PlanPtr plan = FindBuilt(state, graph, i)) add(i, std::move(plan));
+    if (PlanPtr plan = FindBuilt(state, from, graph, i)) add(i, std::move(plan));
   }
   if (engines.empty() && !list.compiled.empty()) add(list.compiled[0], nullptr);
   return engines;
@@ -505,7 +503,9 @@ std::string CudnnGraphToText(const CudnnGraph& graph) {
                 ? fmt::format("%{} = add(%{}, x{})\n", i + 1, i, node.operand)
                 : fmt::format("%{} = relu(%{})\n", i + 1, i);
   }
-  return text + fmt::format("out = {}\n", TensorToText(graph.output));
+  text += fmt::format("out = {}\n", TensorToText(graph.output));
+  if (graph.max_ws_bytes == kMaxCudnnWsBytes) return text;
+  return text + fmt::format("workspace at most {}\n", graph.max_ws_bytes);
 }
 
 }  // namespace stator

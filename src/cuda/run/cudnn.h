@@ -35,6 +35,9 @@ struct CudnnPointwise {
   int operand = -1;  // of kAdd: position in CudnnGraph::operands
 };
 
+// Workspace that an engine may ask for: enough for copies of the largest activations.
+inline constexpr int64_t kMaxCudnnWsBytes = int64_t{256} << 20;
+
 struct CudnnGraph {
   enum Anchor {
     kNone,            // the first node reads operand 0
@@ -50,6 +53,7 @@ struct CudnnGraph {
   double scale = 1;                                // of attention
   bool causal = false, has_bias = false;
   bool tf32 = false;  // whether fp32 convolutions may use TF32 tensor cores
+  int64_t max_ws_bytes = kMaxCudnnWsBytes;
 };
 
 // One line per tensor and node.

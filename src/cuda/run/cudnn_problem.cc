@@ -253,10 +253,17 @@ bool IsCudnnConvBody(const Graph& body) {
 }
 
 std::optional<CudnnProblem> FindCudnnProblem(const CudaStepSite& site) {
-  if (site.step->kind == StepKind::kAttention) return FindAttention(site);
-  std::optional<Epilogue> epilogue = FindEpilogue(site.body, "conv");
-  if (!epilogue || !HasCudnnDTypes(site.body)) return std::nullopt;
-  return ConvFinder(site, *epilogue).Run();
+  std::optional<CudnnProblem> problem;
+  if (site.step->kind == StepKind::kAttention) {
+    problem = FindAttention(site);
+  } else if (std::optional<Epilogue> epilogue = FindEpilogue(site.body, "conv")) {
+    if (HasCudnnDTypes(site.body)) problem = ConvFinder(site, *epilogue).Run();
+  }
+  const Attr* workspace = site.step->attrs.Find("workspace");
+  if (problem && workspace != nullptr) {
+    problem->graph.max_ws_bytes = std::get<Dim>(*workspace).value();
+  }
+  return problem;
 }
 
 }  // namespace stator

@@ -60,9 +60,9 @@ class CudnnStep final : public CudaStep {
 };
 
 // The anchor alone, then the pointwise nodes over its result. Null when cuDNN has no engine for
-// one.
+// one. `is_bounded`: the result counts as workspace.
 std::unique_ptr<CudaStep> FindSplit(const CudnnProblem& problem, DType anchor_dtype,
-                                    const Cudnn& cudnn) {
+                                    bool is_bounded, const Cudnn& cudnn) {
   size_t num_anchor_operands = problem.graph.anchor == CudnnGraph::kAttention ? 3 : 2;
   CudnnProblem main = problem;
   main.graph.pointwise.clear();
@@ -81,10 +81,13 @@ std::unique_ptr<CudaStep> FindSplit(const CudnnProblem& problem, DType anchor_dt
   }
   int moved = static_cast<int>(num_anchor_operands) - 1;
   for (CudnnPointwise& node : epilogue.pointwise) node.operand -= moved;
+  int64_t result_bytes = NumBytes(main.graph.output);
+  if (is_bounded) main.graph.max_ws_bytes -= AlignUp(result_bytes);
+  if (main.graph.max_ws_bytes < 0) return nullptr;
+  epilogue.max_ws_bytes = main.graph.max_ws_bytes;
   std::shared_ptr<const CudnnPlan> main_plan = cudnn.FindPlan(main.graph);
   std::shared_ptr<const CudnnPlan> epilogue_plan = main_plan ? cudnn.FindPlan(epilogue) : nullptr;
   if (!epilogue_plan) return nullptr;
-  int64_t result_bytes = NumBytes(main.graph.output);
   return std::make_unique<CudnnStep>(std::move(main), std::move(main_plan),
                                      std::move(epilogue_plan), std::move(inputs), result_bytes);
 }
@@ -107,7 +110,8 @@ std::unique_ptr<CudaStep> PrepareCudnn(const CudaStepSite& site, CudaLibraries& 
     if (!plan && problem->graph.pointwise.empty()) return nullptr;
     if (!plan) {
       const Node& anchor = site.body.node(site.body.first_node());
-      return FindSplit(*problem, site.body.type(anchor.outputs[0]).dtype, *cudnn);
+      bool is_bounded = site.step->attrs.Find("workspace") != nullptr;
+      return FindSplit(*problem, site.body.type(anchor.outputs[0]).dtype, is_bounded, *cudnn);
     }
   }
   return std::make_unique<CudnnStep>(std::move(*problem), std::move(plan), nullptr,

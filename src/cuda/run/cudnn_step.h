@@ -10,6 +10,8 @@
 //   engine   cuDNN's engine and its settings (Cudnn::FindEngines); the heuristics' first without it
 //   version  of the library that proposed it; under another it is not asked for
 //   tf32     whether fp32 convolutions may use TF32 tensor cores
+//   workspace  most bytes of scratch memory, a result between two graphs among them; without it,
+//              kMaxCudnnWsBytes for each graph
 #pragma once
 
 #include <memory>

@@ -285,6 +285,8 @@ class GemmStep final : public CudaStep {
     tf32_ = tf32 != nullptr && std::get<bool>(*tf32);
     const Attr* alignment = site.step->attrs.Find("alignment");
     alignment_ = alignment != nullptr ? std::get<Dim>(*alignment).value() : in_size_;
+    const Attr* workspace = site.step->attrs.Find("workspace");
+    if (workspace != nullptr) max_ws_bytes_ = std::get<Dim>(*workspace).value();
     for (const TensorRef& input : site.inputs) {
       if (input.data != nullptr) {
         alignment_ = std::gcd(alignment_, reinterpret_cast<intptr_t>(input.data));
@@ -404,7 +406,7 @@ class GemmStep final : public CudaStep {
     auto set = [&](cublasLtMatmulPreferenceAttributes_t name, auto value) {
       STATOR_CALL_CUBLASLT(api_, MatmulPreferenceSetAttribute, made, name, &value, sizeof(value));
     };
-    set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kMaxGemmWsBytes));
+    set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(max_ws_bytes_));
     // Parts of a split sum meet in fp32, in the workspace: never rounded before, always in one
     // order.
     set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
@@ -427,7 +429,7 @@ class GemmStep final : public CudaStep {
   const CublasLtApi& api_;
   Formula formula_;
   Problem problem_;
-  int64_t in_size_, out_size_, alignment_ = 0;
+  int64_t in_size_, out_size_, alignment_ = 0, max_ws_bytes_ = kMaxGemmWsBytes;
   bool tf32_ = false;
   Factor alpha_{formula_.alpha}, beta_{formula_.beta};
   const std::byte* bias_ = nullptr;  // null when each call gives its own

@@ -9,6 +9,7 @@
 //   version    of the library that proposed it; under another the first candidate is taken
 //   tf32       whether fp32 products may use TF32 tensor cores
 //   alignment  bytes that all operands' addresses are multiples of
+//   workspace  most bytes of scratch memory; kMaxGemmWsBytes without it
 #pragma once
 
 #include <memory>
