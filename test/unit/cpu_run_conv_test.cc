@@ -1,4 +1,5 @@
 // The conv step in each layout against the reference evaluator: windows, groups, layouts, post-ops.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -208,6 +209,47 @@ TEST(ConvTest, RoundsLongSumsBlockByBlock) {
   runner.rtol = 2e-6;
   runner.atol = runner.rtol * std::sqrt(2304);
   RunLayout(runner, "blocked");
+}
+
+// Without fused multiplication and addition, the products are rounded, too.
+TEST(ConvTest, AddsLongSumsInParts) {
+  for (ConvCase c : {ConvCase{.x = "[1, 256, 9, 9]", .w = "[32, 256, 3, 3]"},
+                     {.x = "[2, 256, 9, 10]", .w = "[17, 256, 3, 3]", .stride = "[2, 1]"},
+                     {.x = "[1, 1024, 1, 1]", .w = "[32, 1024, 1, 1]", .bias = 32},
+                     {.x = "[3, 256, 9]", .w = "[32, 256, 5]", .stride = "[1]"},
+                     {.x = "[1, 64, 4, 5, 6]", .w = "[32, 64, 3, 3, 3]", .stride = "[1, 1, 1]"}}) {
+    if (c.stride.size() != 6) {
+      c.padding = c.stride.size() > 6 ? "[1, 0, 1]" : "[2]";
+      c.dilation = c.stride.size() > 6 ? "[1, 1, 1]" : "[1]";
+    }
+    for (const char* tail : {"", "  %y = relu(%0)\n"}) {
+      c.tail = tail;
+      SCOPED_TRACE(Conv(c));
+      StepRunner runner(Conv(c));
+      DimOrder last =
+          ChannelsLastOrder(static_cast<int>(std::count(c.x.begin(), c.x.end(), ',')) + 1);
+      runner.constants = {1};
+      runner.rtol = 2.5e-6;
+      runner.atol = runner.rtol * std::sqrt(2304);
+      runner.SetOutputLayout(last);
+      EXPECT_TRUE(RunLayout(runner, "parts"));
+      runner.SetInputLayout(0, last);
+      EXPECT_TRUE(RunLayout(runner, "parts"));
+      runner.constants = {};
+      EXPECT_TRUE(RunLayout(runner, "parts"));
+    }
+  }
+}
+
+TEST(ConvTest, AddsShortOrUnevenSumsAsAWhole) {
+  for (const ConvCase& c : {ConvCase{.x = "[1, 64, 9, 9]", .w = "[32, 64, 2, 2]"},
+                            {.x = "[1, 200, 9, 9]", .w = "[32, 200, 3, 3]"},
+                            {.x = "[1, 512, 9, 9]", .w = "[32, 256, 3, 3]", .groups = 2}}) {
+    StepRunner runner(Conv(c));
+    runner.constants = {1};
+    runner.SetOutputLayout({0, 2, 3, 1});
+    EXPECT_FALSE(RunLayout(runner, "parts"));
+  }
 }
 
 TEST_P(ConvLayout, RunsDepthwiseSignals) {

@@ -54,13 +54,22 @@ std::vector<Tactic> FindGemms(const KernelSite& site, const FusedBody& fused) {
 // Whether so many products add up to an element that it matters in which order. The root mean
 // square of the error of a chain of 1024 is 6e-7 of that of the sums (measured on normal data).
 bool HasLongSums(const KernelSite& site, const FusedBody& fused) {
-  constexpr int64_t kLong = 1024, kBlock = 16;
+  constexpr int64_t kLong = 1024;
   const PlanTensor& w = site.inputs[fused.operands[1]];
   Dim chain = 1;
   for (size_t i = 1; i < w.dims.size(); ++i) chain = chain * w.dims[i];
   if (site.outputs[0].dtype != DType::kFloat32) return false;  // its rounding hides this
-  return !fused.anchor->attrs.GetBool("transposed") && chain.is_static() &&
-         chain.value() >= kLong && w.dims[1].value() % kBlock == 0 &&
+  return !fused.anchor->attrs.GetBool("transposed") && chain.is_static() && chain.value() >= kLong;
+}
+
+// Whether blocks may be as fast as other layouts: on small images.
+bool SuitsBlocks(const KernelSite& site, const FusedBody& fused) {
+  constexpr int64_t kBlock = 16, kMaxPixels = 100;
+  const PlanTensor& w = site.inputs[fused.operands[1]];
+  const PlanTensor& out = site.outputs[0];
+  Dim pixels = 1;
+  for (size_t i = 2; i < out.dims.size(); ++i) pixels = pixels * out.dims[i];
+  return pixels.is_static() && pixels.value() <= kMaxPixels && w.dims[1].value() % kBlock == 0 &&
          w.dims[0].value() % kBlock == 0;
 }
 
@@ -75,12 +84,15 @@ std::vector<Tactic> FindConvs(const KernelSite& site, const FusedBody& fused, bo
   } else {
     tactics = {MakeConv("any"), MakeConv("channels_last"), MakeConv("given")};
   }
-  // These layouts add the products of all channels in one chain, which rounds three to five times
-  // worse than blocks do where it is long.
+  // These layouts add the products of all channels in one chain, which rounds worse than parts or
+  // blocks do.
   constexpr double kPenalty = 1.1;
-  if (may_block && HasLongSums(site, fused)) {
+  if (HasLongSums(site, fused)) {
     for (Tactic& tactic : tactics) tactic.penalty = kPenalty;
-    tactics.insert(tactics.begin() + 2, MakeConv("blocked"));
+    tactics.insert(tactics.begin() + 1, MakeConv("parts"));
+    if (may_block && SuitsBlocks(site, fused)) {
+      tactics.insert(tactics.begin() + 2, MakeConv("blocked"));
+    }
   }
   return tactics;
 }

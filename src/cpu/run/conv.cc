@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "cpu/run/conv_parts.h"
 #include "cpu/run/post_ops.h"
 #include "cpu/run/split_step.h"
 #include "ir/type.h"
@@ -14,7 +15,7 @@ namespace {
 
 using dnnl::memory;
 
-enum class Layout { kGiven, kChannelsLast, kAny, kBlocked };
+enum class Layout { kGiven, kChannelsLast, kAny, kBlocked, kParts };
 
 std::optional<Layout> FindLayout(std::string_view name) {
   for (size_t i = 0; i < std::size(kConvLayouts); ++i) {
@@ -109,10 +110,12 @@ dnnl::primitive_desc MakePrimitive(bool transposed, const Window& window, const 
 
 class ConvMaker {
  public:
-  ConvMaker(const StepSite& site, const FusedBody& fused, Layout layout)
+  // `adds`: to what the output holds.
+  ConvMaker(const StepSite& site, const FusedBody& fused, Layout layout, bool adds = false)
       : site_(site),
         fused_(fused),
         layout_(layout),
+        adds_(adds),
         attrs_(fused.anchor->attrs),
         x_(site.inputs[fused.operands[0]]),
         w_(site.inputs[fused.operands[1]]),
@@ -158,6 +161,7 @@ class ConvMaker {
                       const memory::desc& w, const dnnl::primitive_attr& attr) {
       return MakePrimitive(transposed, window, x, w, bias, out, attr);
     };
+    if (adds_) fusion.post_ops.append_sum();
     AddPostOps(site_, fused_, 0, PostOpDescs(), out, fusion);
     return FindFusedStep(site_, fused_, 0, std::move(fusion));
   }
@@ -213,6 +217,7 @@ class ConvMaker {
   const StepSite& site_;
   const FusedBody& fused_;
   Layout layout_;
+  bool adds_;
   const Attrs& attrs_;
   TensorRef x_, w_, out_;
   bool transposed_;
@@ -220,6 +225,13 @@ class ConvMaker {
   // oneDNN has its code for depthwise convolutions of images alone: one of signals is made one.
   bool is_row_;
 };
+
+std::unique_ptr<PreparedStep> FindInParts(const StepSite& site) {
+  std::optional<FusedBody> fused = FindFusedBody(site.body);
+  return FindConvParts(site, *fused, [](const StepSite& part, const FusedBody& body, bool adds) {
+    return ConvMaker(part, body, Layout::kChannelsLast, adds).Run();
+  });
+}
 
 std::unique_ptr<PreparedStep> FindInAnyLayout(const StepSite& site) {
   std::unique_ptr<PreparedStep> step;
@@ -238,6 +250,9 @@ std::unique_ptr<PreparedStep> FindConv(const StepSite& site, std::string_view la
   std::optional<FusedBody> fused = FindFusedBody(site.body);
   if (!layout || !fused || fused->anchor->op->name != "conv") return nullptr;
   if (!CanOneDnnRun(site) || (layout == Layout::kBlocked && !HasBlockedConvs())) return nullptr;
+  if (layout == Layout::kParts) {
+    return fused->post_ops.empty() ? FindInParts(site) : FindSplit(site, FindInParts);
+  }
   return ConvMaker(site, *fused, *layout).Run();
 }
 
