@@ -41,6 +41,16 @@ bool IsNormOfAnyOrder(const Graph& graph, const Node& node) {
   return is_softmax && !IsAlongLastDims(graph, node);
 }
 
+// The order of an operand that its reader follows; empty when it has none. Of views, only images
+// that a permute shows channels-last have one: what reads a permuted matrix or head wants rows.
+DimOrder FindOrderToFollow(const Graph& graph, ValueId operand) {
+  const TensorType& type = graph.type(operand);
+  constexpr int kImageRank = 4;
+  if (!type.order.empty() || type.rank() < kImageRank) return type.order;
+  DimOrder order = FindMemoryOrder(graph, operand).value_or(DimOrder{});
+  return order == ChannelsLastOrder(type.rank()) ? order : DimOrder{};
+}
+
 // A pointwise node, norm, pad, concat or resampling takes the order of the first operand of its own
 // sizes that has one; the last three change sizes and take it from any operand.
 bool Follows(const Graph& graph, const Node& node, DimOrder& order) {
@@ -50,10 +60,9 @@ bool Follows(const Graph& graph, const Node& node, DimOrder& order) {
   for (ValueId input : node.inputs) {
     if (!input.valid()) continue;
     const TensorType& from = graph.type(input);
-    if (from.order.empty() || from.rank() != type.rank()) continue;
-    if (!joins && from.dims != type.dims) continue;
-    order = from.order;
-    return true;
+    if (from.rank() != type.rank() || (!joins && from.dims != type.dims)) continue;
+    order = FindOrderToFollow(graph, input);
+    if (!order.empty()) return true;
   }
   return false;
 }

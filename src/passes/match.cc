@@ -51,6 +51,24 @@ bool IsConstantValue(const Graph& graph, ValueId value) {
   return true;
 }
 
+std::optional<DimOrder> FindMemoryOrder(const Graph& graph, ValueId value) {
+  const Node* node = graph.FindProducer(value);
+  if (node == nullptr || !node->op->Is(kView)) return graph.type(value).order;
+  std::optional<DimOrder> from;
+  if (node->op->name == "permute" || node->op->name == "reshape") {
+    from = FindMemoryOrder(graph, node->inputs[0]);
+  }
+  if (!from) return std::nullopt;
+  if (node->op->name == "reshape") return from->empty() ? from : std::nullopt;
+  std::vector<int64_t> perm = node->attrs.GetInts("perm");
+  std::vector<int> place(perm.size());  // of the input's dims in the output
+  for (size_t i = 0; i < perm.size(); ++i) place[perm[i]] = static_cast<int>(i);
+  if (from->empty()) return CanonicalOrder(place);
+  DimOrder order;
+  for (int dim : *from) order.push_back(place[dim]);
+  return CanonicalOrder(order);
+}
+
 ValueId FindOther(const Graph& graph, const Node& node, double number) {
   if (IsScalar(graph, node.inputs[1], number)) return node.inputs[0];
   if (IsScalar(graph, node.inputs[0], number)) return node.inputs[1];

@@ -21,6 +21,9 @@ bool IsScalar(const Graph& graph, ValueId value, double number);
 int CountUses(const Graph& graph, ValueId value);
 // Whether the value is a constant or a view of one, or computed from such alone.
 bool IsConstantValue(const Graph& graph, ValueId value);
+// The order of the value's dims in memory, seen through views that leave no gaps: empty for
+// row-major. None where views tell no order.
+std::optional<DimOrder> FindMemoryOrder(const Graph& graph, ValueId value);
 // One operand of a binary node is the literal `number`: the other operand; else invalid.
 ValueId FindOther(const Graph& graph, const Node& node, double number);
 

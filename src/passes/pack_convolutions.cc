@@ -8,7 +8,7 @@
 //
 // For CUDA, where one layout of all operands is fast: a copy of a weight is made once, at load, and
 // that of an activation costs one pass over it, or nothing when it joins the kernel that makes it.
-// A view is copied whatever its order: what it is a window of has gaps.
+// A view that may have gaps is copied whatever its order.
 #include <algorithm>
 #include <map>
 
@@ -26,10 +26,9 @@ bool IsEitherOrder(const Dims& dims) {
 
 bool IsPacked(const Graph& graph, ValueId value) {
   const TensorType& type = graph.type(value);
-  const Node* producer = graph.FindProducer(value);
-  if (producer != nullptr && producer->op->Is(kView)) return false;
-  bool row_major = type.order.empty();
-  return type.order == ChannelsLastOrder(type.rank()) || (row_major && IsEitherOrder(type.dims));
+  std::optional<DimOrder> order = FindMemoryOrder(graph, value);
+  if (!order) return false;
+  return order == ChannelsLastOrder(type.rank()) || (order->empty() && IsEitherOrder(type.dims));
 }
 
 }  // namespace

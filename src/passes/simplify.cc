@@ -8,6 +8,7 @@
 // Invariant: results stay what IEEE 754 says they are, NaN, infinities and the sign of zero
 // included: x + 0 is kept (it turns -0 into +0), x * 0 is kept for floats (NaN), and factors merge
 // only where no rounding can differ.
+#include <algorithm>
 #include <cmath>
 
 #include "passes/match.h"
@@ -288,6 +289,13 @@ ValueId ReduceNothing(Rewriter& rewriter, const Node& node) {
   return ReplaceBy(rewriter, node, node.inputs[0]);
 }
 
+// A pad by nothing is what it pads.
+ValueId PadByNothing(Rewriter& rewriter, const Node& node) {
+  const Dims& pads = node.attrs.GetDims("pads");
+  bool matches = std::ranges::all_of(pads, [](const Dim& pad) { return pad == Dim(0); });
+  return matches ? ReplaceBy(rewriter, node, node.inputs[0]) : ValueId{};
+}
+
 // adaptive_avg_pool over sizes that its output's divide = avg_pool, whose windows are all alike
 ValueId AdaptiveToAvgPool(Rewriter& rewriter, const Node& node) {
   const Graph& graph = rewriter.graph();
@@ -345,6 +353,7 @@ constexpr Rule kRules[] = {
     {"", DropExpand},
     {"", SinkExpand},
     {"adaptive_avg_pool", AdaptiveToAvgPool},
+    {"pad", PadByNothing},
     {"sum", ReduceNothing},
     {"mean", ReduceNothing},
     {"prod", ReduceNothing},
