@@ -27,7 +27,9 @@ extern const KernelFamily kReduceFamily;
 
 // Pooling, with pointwise nodes behind.
 extern const KernelFamily kPoolFamily;
-// Convolutions, with pointwise nodes behind: depthwise ones, and any as a last resort.
+// Depthwise convolutions of channels-last images, with pointwise nodes behind.
+extern const KernelFamily kDepthwiseFamily;
+// Convolutions, with pointwise nodes behind: any, as a last resort.
 extern const KernelFamily kConvFamily;
 // Matrix products and convolutions in 16 bits on tensor cores, with pointwise nodes behind.
 extern const KernelFamily kMmaFamily;

@@ -304,6 +304,31 @@ void Store(T* address, const Vec<T, N>& vec) {
   *reinterpret_cast<Vec<T, N>*>(address) = vec;
 }
 
+// A vector of up to 8 bytes as one word: kept over a loop as such, it is not taken apart, and so
+// not waited for, where it is loaded.
+template <int kBytes>
+struct WordOf;
+template <>
+struct WordOf<2> {
+  using Type = u16;
+};
+template <>
+struct WordOf<4> {
+  using Type = u32;
+};
+template <>
+struct WordOf<8> {
+  using Type = u64;
+};
+template <typename T, int N>
+using Word = typename WordOf<sizeof(Vec<T, N>)>::Type;
+
+// Zeros where not `inside`: the address is then not read.
+template <int N, typename T>
+Word<T, N> LoadWordIf(bool inside, const T* address) {
+  return inside ? __builtin_bit_cast(Word<T, N>, Load<N>(address)) : Word<T, N>(0);
+}
+
 #ifndef STATOR_EMULATED
 // ---- blocks of a cluster, neighbours along x (PTX ISA, "barrier.cluster", "mapa")
 inline void ClusterSync() {

@@ -25,17 +25,19 @@ struct CudaTarget {
   CudaTarget(const Target& of, CudaDevice* device, const TacticLimits& limits)
       : tactics(of, device, limits) {
     const CudaTactics* own = &tactics;
-    target = {.name = "cuda " + of.arch,
-              .tactics = own,
-              .can_run = CanRunOnCuda,
-              .find_reason =
-                  [own](const Graph& graph, const Node& node) {
-                    return FindReasonOnCuda(own->target(), graph, node);
-                  },
-              .finish =
-                  [own](Plan& plan, const std::string& cache_folder) {
-                    CompileKernels(plan, own->target(), cache_folder);
-                  }};
+    target = {
+        .name = "cuda " + of.arch,
+        .tactics = own,
+        .can_run = [own](std::string_view kind,
+                         const Graph& body) { return CanRunOnCuda(own->target(), kind, body); },
+        .find_reason =
+            [own](const Graph& graph, const Node& node) {
+              return FindReasonOnCuda(own->target(), graph, node);
+            },
+        .finish =
+            [own](Plan& plan, const std::string& cache_folder) {
+              CompileKernels(plan, own->target(), cache_folder);
+            }};
   }
 };
 

@@ -338,6 +338,43 @@ TEST(CudaEmulation, Products) {
   emulation.Run();
 }
 
+TEST(CudaEmulation, Depthwise) {
+  Emulation emulation("depthwise");
+  auto add = [&](const char* dtype, const char* body, SymbolValues symbols = {}) {
+    for (bool constant : {false, true}) {
+      emulation.Add({.kind = "conv",
+                     .body = InDType(body, dtype),
+                     .layouts = {{}, {.constant = constant}},
+                     .symbols = symbols,
+                     .special = false,
+                     .slack = 4});
+    }
+  };
+  for (const char* dtype : {"f16", "bf16", "f32", "f64"}) {
+    add(dtype, R"(graph @g(%x: _[2, 72, 9, 11]@0231, %w: _[72, 1, 7, 7], %b: _[72]) {
+      %0 = conv(%x, %w, %b) {dilation = [1, 1], groups = 72, output_padding = [0, 0], padding = [3, 3], stride = [1, 1], transposed = false} : _[2, 72, 9, 11]@0231
+      return %0
+    })");
+  }
+  add("f16", R"(graph @g(%x: _[1, 70, 10, 9]@0231, %w: _[70, 1, 5, 3], %r: _[1, 70, 4, 5]@0231) {
+    %0 = conv(%x, %w) {dilation = [1, 1], groups = 70, output_padding = [0, 0], padding = [1, 1], stride = [2, 2], transposed = false} : _[1, 70, 4, 5]@0231
+    %1 = silu(%0) : _[1, 70, 4, 5]@0231
+    %2 = add(%1, %r) : _[1, 70, 4, 5]@0231
+    return %2
+  })");
+  add("f16", R"(graph @g(%x: _[3, 5, 6, 4]@0231, %w: _[5, 1, 3, 3]@0231) {
+    %0 = conv(%x, %w) {dilation = [1, 1], groups = 5, output_padding = [0, 0], padding = [0, 2], stride = [1, 3], transposed = false} : _[3, 5, 4, 2]@0231
+    return %0
+  })");
+  add("f16",
+      R"(graph @g(%x: _[s0, 8, s1, 17]@0231, %w: _[8, 1, 3, 3]) where s0 in [1, 9], s1 in [2, 99] {
+    %0 = conv(%x, %w) {dilation = [1, 1], groups = 8, output_padding = [0, 0], padding = [1, 1], stride = [1, 1], transposed = false} : _[s0, 8, s1, 17]@0231
+    return %0
+  })",
+      {{"s0", 2}, {"s1", 7}});
+  emulation.Run();
+}
+
 TEST(CudaEmulation, ChannelsLast) {
   Emulation emulation("channels_last");
   for (const char* dtype : {"f16", "f32"}) {

@@ -64,6 +64,11 @@ constexpr std::pair<const char*, const char*> kBodies[] = {
      "graph @g(%x: _[2, 8, 6, 6], %w: _[8, 1, 3, 3]) {\n %0 = conv(%x, %w) {dilation = [1, 1], "
      "groups = 8, output_padding = [0, 0], padding = [1, 1], stride = [1, 1], transposed = false}\n"
      " return %0\n}"},
+    {"conv",
+     "graph @g(%x: _[2, 72, 6, 9]@0231, %w: _[72, 1, 5, 5], %b: _[72]) {\n %0 = conv(%x, %w, %b) "
+     "{dilation = [1, 1], groups = 72, output_padding = [0, 0], padding = [2, 2], stride = [2, 2], "
+     "transposed = false} : _[2, 72, 3, 5]@0231\n %1 = silu(%0) : _[2, 72, 3, 5]@0231\n"
+     " return %1\n}"},
     {"gather", "graph @g(%w: _[7, 48], %i: i64[3, 5]) {\n %0 = embedding(%w, %i)\n return %0\n}"},
     {"gemm", "graph @g(%a: _[2, 64], %b: _[64, 32]@10) {\n %0 = matmul(%a, %b)\n return %0\n}"},
     {"gemm", "graph @g(%a: _[99, 64], %b: _[64, 32]) {\n %0 = matmul(%a, %b)\n return %0\n}"},

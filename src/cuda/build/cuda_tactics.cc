@@ -21,6 +21,19 @@ namespace {
 constexpr int kMaxEngines = 4;
 // Channels that fill a load of 16 bytes.
 constexpr int64_t kMinChannels = 8;
+
+// Whether cuDNN's engines for a convolution alone are others than those that also compute what is
+// behind it: of the layer that reads an image, and of one filter per channel, for which the latter
+// are of no use.
+struct SplitForms {
+  bool reads_image = false, is_depthwise = false;
+};
+SplitForms FindSplitForms(const CudnnGraph& graph) {
+  if (graph.anchor != CudnnGraph::kConv || graph.pointwise.empty()) return {};
+  int64_t channels = graph.operands[0].dims[1], channels_of_filter = graph.operands[1].dims[1];
+  return {.reads_image = channels < kMinChannels,
+          .is_depthwise = channels_of_filter == 1 && channels > 1};
+}
 // What storages' addresses are multiples of (cuda/build/compile_kernels.cc).
 constexpr int kAlignment = CudaDevice::kAlignment;
 
@@ -113,6 +126,13 @@ std::vector<KernelOperand> MakeDenseOperands(const Graph& body, std::span<const 
   return operands;
 }
 
+bool IsDepthwiseBody(const Graph& body, const Target& target) {
+  std::vector<KernelOperand> inputs = MakeDenseOperands(body, body.inputs());
+  std::vector<KernelOperand> outputs = MakeDenseOperands(body, body.outputs());
+  std::vector<Attrs> variants = FindCudaVariants("conv", body, inputs, outputs, target);
+  return !variants.empty() && variants[0].GetString("form") == "depthwise";
+}
+
 }  // namespace
 
 CudaTactics::CudaTactics(Target target, CudaDevice* device, const TacticLimits& limits)
@@ -156,7 +176,11 @@ std::vector<Tactic> CudaTactics::FindLibraryTactics(const KernelSite& site, Step
               : !(problem = FindCudnnProblem(measured.site())).has_value()) {
     return {};
   }
-  if (device_ == nullptr) return {tactic};  // the library's own first guess, at load
+  SplitForms forms;
+  if (problem) forms = FindSplitForms(problem->graph);
+  if (device_ == nullptr) {  // the library's own first guess, at load
+    return forms.is_depthwise ? std::vector<Tactic>{} : std::vector<Tactic>{tactic};
+  }
 
   CudaScope scope(device_->driver(), device_->context());
   std::vector<Tactic> tactics;
@@ -174,17 +198,15 @@ std::vector<Tactic> CudaTactics::FindLibraryTactics(const KernelSite& site, Step
   const Cudnn* cudnn = device_->libraries().FindCudnn();
   if (cudnn == nullptr) return {};
   tactic.attrs.Set("version", Dim(cudnn->version()));
-  for (std::string& engine : cudnn->FindEngines(problem->graph, kMaxEngines)) {
-    tactics.push_back(tactic);
-    tactics.back().attrs.Set("engine", std::move(engine));
+  if (!forms.is_depthwise) {
+    for (std::string& engine : cudnn->FindEngines(problem->graph, kMaxEngines)) {
+      tactics.push_back(tactic);
+      tactics.back().attrs.Set("engine", std::move(engine));
+    }
   }
-  // The layer that reads an image has engines of its own, which compute nothing behind it.
-  const CudnnGraph& graph = problem->graph;
-  bool reads_image = graph.anchor == CudnnGraph::kConv && !graph.pointwise.empty() &&
-                     graph.operands[0].dims[1] < kMinChannels;
-  if (reads_image && !tactics.empty()) {
+  if (forms.is_depthwise || (forms.reads_image && !tactics.empty())) {
     tactic.attrs.Set("split", true);
-    tactics.insert(tactics.begin() + 1, tactic);
+    tactics.insert(tactics.begin() + (tactics.empty() ? 0 : 1), tactic);
   }
   // Without an engine for the whole, the step may find one for each half.
   if (tactics.empty() && !problem->graph.pointwise.empty() &&
@@ -220,11 +242,11 @@ double CudaTactics::Measure(const KernelSite& site, const Tactic& tactic, int nu
   return MeasureCudaTactic(site, tactic, target_, *device_, num_runs);
 }
 
-bool CanRunOnCuda(std::string_view kind, const Graph& body) {
+bool CanRunOnCuda(const Target& target, std::string_view kind, const Graph& body) {
   if (kind == "gemm" && IsCublasLtBody(body)) return true;
-  if (kind == "conv" && IsCudnnConvBody(body)) return true;
+  if (kind == "conv" && (IsCudnnConvBody(body) || IsDepthwiseBody(body, target))) return true;
   // One node alone is a kernel in any case; a longer body is one where a
-  // library has it.
+  // library has it, or where our own kernel is the better one anyway.
   return body.nodes().size() == 1 || (kind != "gemm" && kind != "conv");
 }
 

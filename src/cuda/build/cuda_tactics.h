@@ -39,7 +39,7 @@ class CudaTactics final : public TacticProvider {
 };
 
 // Whether one kernel of this kind can run `body`. Asked by fuse before an epilogue grows.
-bool CanRunOnCuda(std::string_view kind, const Graph& body);
+bool CanRunOnCuda(const Target& target, std::string_view kind, const Graph& body);
 
 // Why the CUDA engine cannot run a node of an imported graph, or empty when it can.
 std::string FindReasonOnCuda(const Target& target, const Graph& graph, const Node& node);

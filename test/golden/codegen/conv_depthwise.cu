@@ -4,8 +4,8 @@ graph @conv(%x: f16[1, 96, 56, 56]@0231, %w: f16[96, 1, 7, 7], %b: f16[96]) {
   return %0
 }
 // EXPECT
-// variant {form = "direct", vec = 8}
-// grid [294, 1, 1], 128 threads, 0 bytes
+// variant {columns = 4, form = "depthwise", rows = 1, vec = 2}
+// grid [158, 1, 1], 256 threads, 0 bytes
 #include "prelude.cuh"
 
 // graph @conv(%x: f16[1, 96, 56, 56]@0231, %w: f16[96, 1, 7, 7], %b: f16[96]) {
@@ -16,44 +16,96 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) depthwise_conv(
+extern "C" __global__ void __launch_bounds__(256) depthwise_conv(
     const f16* x_at,
     const f16* w_at,
     const f16* b_at,
     f16* v0_at) {
-  const Index i = (Index(blockIdx.x) * 128 + threadIdx.x) * 8;
-  if (i >= 301056) return;
-  const Index c = i % 96;
-  const Index p1 = i / 96 % 56;
-  const Index p0 = i / 5376 % 56;
-  const Index n = i / 301056;
+  __shared__ Vec<float, 2> weights[1225];
+  const Index c0 = blockIdx.x % 2 * 48;
   LaunchDependents();
-  WaitForInputs();
-  float sum[8];
-#pragma unroll
-  for (int j = 0; j < 8; ++j) {
-    sum[j] = ToCompute(b_at[(c + j)]);
+  for (unsigned i = threadIdx.x; i < 2352; i += 256) {
+    const unsigned channel = i / 49, tap = i % 49;
+    const float weight = c0 + channel < 96 ? ToCompute(w_at[(c0 + channel) * 49 + (tap / 7) * 7 + (tap % 7)]) : 0.0f;
+    weights[tap * 25 + channel / 2][channel % 2] = weight;
   }
-  for (int k0 = 0; k0 < 7; ++k0) {
-    const int q0 = int(p0) * 1 - 3 + k0 * 1;
-    if (q0 < 0 || q0 >= 56) continue;
-    for (int k1 = 0; k1 < 7; ++k1) {
-      const int q1 = int(p1) * 1 - 3 + k1 * 1;
-      if (q1 < 0 || q1 >= 56) continue;
-      const auto x_vec = Load<8>(x_at + n * 301056 + c + Index(q0) * 5376 + Index(q1) * 96);
+  __syncthreads();
+  const unsigned group = threadIdx.x % 24;
+  const Index tile = blockIdx.x / 2 * 10 + threadIdx.x / 24;
+  const Index c = c0 + group * 2;
+  if (tile >= 784 || c >= 96) return;
+  if (threadIdx.x >= 240) return;
+  const Index row0 = tile % 56 * 1;
+  const Index column0 = tile / 56 % 14 * 4;
+  const Index n = tile / 56 / 14;
+  WaitForInputs();
+  float sum[1][4][2];
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        sum[j] += ToCompute(x_vec[j]) * ToCompute(w_at[(c + j) * 49 + k0 * 7 + k1]);
+  for (int j = 0; j < 2; ++j) {
+    const float start = ToCompute(b_at[(c + j)]);
+    {
+      constexpr int r = 0;
+#pragma unroll
+      for (int p = 0; p < 4; ++p) {
+        sum[r][p][j] = start;
       }
     }
   }
-  Vec<f16, 8> v0_vec;
+  const int q0 = int(row0) * 1 - 3, q1 = int(column0) * 1 - 3;
+  Word<f16, 2> next[10];
+  const auto read = [&](int y) {
+    const int row = q0 + y;
+    const bool has_row = row >= 0 && row < 56;
+    const f16* const line = x_at + (int(n) * 301056 + row * 5376 + q1 * 96 + int(c));
 #pragma unroll
-  for (int j = 0; j < 8; ++j) {
-    const float v0 = sum[j];
-    v0_vec[j] = CastTo<f16>(v0);
+    for (int i = 0; i < 10; ++i) {
+      const bool inside = has_row && q1 + i >= 0 && q1 + i < 56;
+      next[i] = LoadWordIf<2>(inside, line + i * 96);
+    }
+  };
+  read(0);
+#pragma unroll 1
+  for (int y = 0; y < 7; ++y) {
+    float x[10][2];
+#pragma unroll
+    for (int i = 0; i < 10; ++i) {
+      const auto x_vec = __builtin_bit_cast(Vec<f16, 2>, next[i]);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        x[i][j] = ToCompute(x_vec[j]);
+      }
+    }
+    if (y + 1 < 7) read(y + 1);
+    {
+      constexpr int r = 0;
+      const int k0 = y;
+#pragma unroll
+      for (int k1 = 0; k1 < 7; ++k1) {
+        const auto w = weights[(k0 * 7 + k1) * 25 + group];
+#pragma unroll
+        for (int p = 0; p < 4; ++p) {
+#pragma unroll
+          for (int j = 0; j < 2; ++j) {
+            sum[r][p][j] += x[p * 1 + k1][j] * w[j];
+          }
+        }
+      }
+    }
   }
-  Store(v0_at + n * 301056 + p0 * 5376 + p1 * 96 + c, v0_vec);
+  {
+    constexpr int r = 0;
+#pragma unroll
+    for (int p = 0; p < 4; ++p) {
+      const Index p0 = row0 + r, p1 = column0 + p;
+      Vec<f16, 2> v0_vec;
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const float v0 = sum[r][p][j];
+        v0_vec[j] = CastTo<f16>(v0);
+      }
+      Store(v0_at + n * 301056 + p0 * 5376 + p1 * 96 + c, v0_vec);
+    }
+  }
 }
 
 }  // namespace stator
