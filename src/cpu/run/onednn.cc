@@ -63,9 +63,10 @@ std::shared_ptr<PackedCopy> MakePackedCopy(const Operand& constant, const memory
   DeviceBuffer buffer(CpuDevice(), static_cast<int64_t>(wanted.get_size()));
   memory from(constant.given, OneDnnEngine(), const_cast<std::byte*>(constant.constant));
   memory to(wanted, OneDnnEngine(), buffer.data());
-  dnnl::reorder reorder(from, to);
-  return std::make_shared<PackedCopy>(
-      PackedCopy{.reorder = reorder, .from = from, .to = to, .buffer = std::move(buffer)});
+  std::optional<PanelLayout> panels = FindPanels(constant.given, wanted);
+  dnnl::reorder reorder = panels ? dnnl::reorder() : dnnl::reorder(from, to);
+  return std::make_shared<PackedCopy>(PackedCopy{
+      .panels = panels, .reorder = reorder, .from = from, .to = to, .buffer = std::move(buffer)});
 }
 
 // `desc`, or one of the same implementation that reads its weights as a packed copy has them
@@ -353,8 +354,13 @@ void OneDnnStep::Pack() {
     dnnl::stream stream(OneDnnEngine());
     for (const std::shared_ptr<PackedCopy>& copy : packed_) {
       if (IsFresh(*copy)) continue;
-      copy->reorder.execute(stream, copy->from, copy->to);
-      stream.wait();
+      if (copy->panels) {
+        PackPanels(*copy->panels, static_cast<const std::byte*>(copy->from.get_data_handle()),
+                   copy->buffer.data());
+      } else {
+        copy->reorder.execute(stream, copy->from, copy->to);
+        stream.wait();
+      }
       copy->is_fresh = true;
     }
   } catch (const dnnl::error& error) {

@@ -17,6 +17,7 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "cpu/run/panels.h"
 #include "cpu/run/step.h"
 #include "runtime/buffer.h"
 
@@ -65,7 +66,8 @@ struct Argument {
 
 // A constant in a primitive's own layout.
 struct PackedCopy {
-  dnnl::reorder reorder;
+  std::optional<PanelLayout> panels;
+  dnnl::reorder reorder;  // where they are none
   dnnl::memory from, to;
   DeviceBuffer buffer;    // under `to`
   bool is_fresh = false;  // whether it holds the constant's present content

