@@ -217,7 +217,8 @@ Values ConvertKron(Conversion& c, std::string_view) {
   return {c.Reshape(product, c.output_type().dims)};
 }
 
-// y[.., k] = sum over i and j of x1[.., i] w[k, i, j] x2[.., j].
+// y[.., k] = sum over i and j of x1[.., i] w[k, i, j] x2[.., j]. The caller computes wide: the sums
+// over i are rounded nowhere.
 ValueId Bilinear(Conversion& c, ValueId x1, ValueId w, ValueId x2) {
   const Dims dims = c.type(w).dims;
   Dims outer(c.type(x1).dims.begin(), c.type(x1).dims.end() - 1);
@@ -231,6 +232,7 @@ ValueId Bilinear(Conversion& c, ValueId x1, ValueId w, ValueId x2) {
 }
 
 Values ConvertBilinear(Conversion& c, std::string_view) {
+  c.ComputeWide();
   ValueId y = Bilinear(c, c.Tensor("input1"), c.Tensor("weight"), c.Tensor("input2"));
   ValueId bias = c.FindTensor("bias");
   return {bias.valid() ? c.Add("add", {y, bias}) : y};
@@ -242,6 +244,7 @@ Values ConvertTrilinear(Conversion& c, std::string_view) {
   bool fits = c.Ints("expand1") == Axes{1, 3} && c.Ints("expand2") == Axes{0} &&
               c.Ints("expand3") == Axes{1, 2} && c.Ints("sumdim") == Axes{2, 3};
   c.Require(fits, "a product of three tensors other than a bilinear layer's");
+  c.ComputeWide();
   return {Bilinear(c, c.Tensor("i1"), c.Tensor("i2"), c.Tensor("i3"))};
 }
 

@@ -40,13 +40,18 @@ Values ConvertOuter(Conversion& c, std::string_view) {
   return {AddPromoted(c, "mul", factors, ResultType(c, factors))};
 }
 
+// Whether `self` is one row of the result, as the bias of a linear layer is.
+bool IsRowOf(const Conversion& c) {
+  const Dims &bias = c.type(c.Tensor("self")).dims, &result = c.output_type(0).dims;
+  return bias.size() == 1 && result.size() > 1 && bias[0] == result.back();
+}
+
 // beta * self + alpha * (a @ b); with beta = 0 self is not read, so its NaN does not spread.
 Values ConvertAddMatmul(Conversion& c, std::string_view operands) {
   size_t comma = operands.find(',');
-  // A bias that is a row is added before the product is rounded; of more, the sum would be rounded
-  // twice.
-  if (Scales(c, "alpha") || Scales(c, "beta") || c.type(c.Tensor("self")).rank() > 1)
-    c.ComputeWide();
+  // A bias that is a row is added before the product is rounded; of another, the sum would be
+  // rounded twice.
+  if (Scales(c, "alpha") || Scales(c, "beta") || !IsRowOf(c)) c.ComputeWide();
   ValueId a = c.Tensor(operands.substr(0, comma)), b = c.Tensor(operands.substr(comma + 1));
   ValueId product = Scale(c, Matmul(c, a, b), "alpha");
   if (c.Has("beta") && c.Float("beta") == 0) return {product};

@@ -361,3 +361,26 @@ def test_layers(run):
     run(torch.nn.Sequential(layer, first).eval(), floats(2, 5, 8))
     norm = torch.nn.BatchNorm2d(4, track_running_stats=False).eval()
     run(norm, floats(3, 4, 5, 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+def test_sums_of_halves_are_rounded_once(run, dtype):
+    """2 / eps + 1 lies between two numbers of the dtype; so do the products, and the sum with 1
+    does not."""
+    big = 2 / torch.finfo(dtype).eps
+    x = torch.ones(2, 2, 2, dtype=dtype)
+    y = torch.tensor([[[big], [1]]] * 2, dtype=dtype)
+    one = torch.ones(1, dtype=dtype)
+    batch, row, column = torch.ones(2, 2, 1), torch.ones(1), torch.ones(2)
+    unit = torch.tensor([[1.0], [0.0]])
+    functions = [
+        lambda x, y, one: torch.baddbmm(one, x, y),
+        lambda x, y, one: torch.baddbmm(one[0], x, y),
+        lambda x, y, one: torch.baddbmm(batch.to(x), x, y),
+        lambda x, y, one: torch.addmm(row.to(x), x[0], y[0]),
+        lambda x, y, one: torch.addmv(column.to(x), x[0], y[0, :, 0]),
+        lambda x, y, one: F.bilinear(x[0], x[0], torch.cat([y[0], unit.to(x)], 1)[None]),
+    ]
+    compiled = run(Calls(functions), x, y, one)
+    for result in compiled(x, y, one):
+        assert result.flatten()[0] == big + 2
