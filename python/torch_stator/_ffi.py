@@ -19,6 +19,18 @@ import tvm_ffi
 from . import errors  # noqa: F401  (the native library raises them)
 
 LIBRARY = Path(__file__).parent / "lib" / "libstator_ffi.so"
+DTYPES = {
+    "bool": torch.bool,
+    "u8": torch.uint8,
+    "i8": torch.int8,
+    "i16": torch.int16,
+    "i32": torch.int32,
+    "i64": torch.int64,
+    "f16": torch.half,
+    "bf16": torch.bfloat16,
+    "f32": torch.float32,
+    "f64": torch.float64,
+}
 
 
 def _load_library() -> None:

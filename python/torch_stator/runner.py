@@ -10,6 +10,7 @@ after its last use.
 from __future__ import annotations
 
 import functools
+import json
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import torch
 from torch.fx import GraphModule
 
 from . import _ffi
+from .errors import InvalidArgumentError
 from .freeze import FrozenWeights
 from .reference import ReferenceEngine
 from .stats import counted
@@ -60,11 +62,17 @@ class Runner:
         kept = {slot for slot in outputs if isinstance(slot, int)}
         kept.update(source for source, _, _ in copies)
         seen: set[int] = set()  # by torch, which may have made views of it
+        made: set[int] = set()  # by torch
         functions = []
         for i, (part, step) in enumerate(zip(parts, steps, strict=True)):
             updates = _find_updates(part, steps[i:], writes, kept | seen)
-            functions.append((_function(part, check_weights, updates), *step))
-            seen.update(() if isinstance(part, _ffi.Engine) else step[0])
+            function = _function(part, check_weights, updates)
+            if not isinstance(part, _ffi.Engine):
+                seen.update(step[0])
+                made.update(step[1])
+            elif not made.isdisjoint(step[0]):
+                function = _casting(function, part)
+            functions.append((function, *step))
         self._steps, self._views = functions, []
         if num_views:
             self._steps, views = functions[:-num_views], functions[-num_views:]
@@ -250,6 +258,24 @@ def _function(part: Part, check_weights: bool, updates: Sequence[int] = ()) -> C
     if part.num_inputs() == 0:  # a tensor brings torch's allocator
         function = functools.partial(function, torch.empty(0, device=part.device()))
     return function
+
+
+def _casting(function: Callable[..., Any], engine: _ffi.Engine) -> Callable[..., Any]:
+    """`function` for an engine that reads what torch makes: of a few of its ops torch says another
+    dtype, while it traces, than they give (_native_batch_norm_legit of halves). What is traced
+    after them goes by what it says, and so does the engine."""
+
+    def call(*inputs: torch.Tensor) -> Any:
+        try:
+            return function(*inputs)
+        except InvalidArgumentError:
+            types = json.loads(engine.signature())["inputs"]
+            dtypes = [_ffi.DTYPES[type["dtype"]] for type in types]
+            if all(given.dtype is dtype for given, dtype in zip(inputs, dtypes, strict=True)):
+                raise
+            return function(*map(torch.Tensor.to, inputs, dtypes))
+
+    return call
 
 
 def _updating(function: Callable[..., Any], updates: Sequence[int]) -> Callable[..., Any]:

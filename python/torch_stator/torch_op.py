@@ -100,7 +100,7 @@ def _(
         torch.empty_strided(
             [_evaluate(dim, symbols) for dim in port["dims"]],
             [_evaluate(stride, symbols) for stride in port["strides"]],
-            dtype=_DTYPES[port["dtype"]],
+            dtype=_ffi.DTYPES[port["dtype"]],
             device=inputs[0].device if inputs else engine.device,
         )
         for port in ports["outputs"]
@@ -117,18 +117,6 @@ def _bind(inputs: Sequence[Sequence[str]], shapes: Sequence[Sequence[Any]]) -> d
     }
 
 
-_DTYPES = {
-    "bool": torch.bool,
-    "u8": torch.uint8,
-    "i8": torch.int8,
-    "i16": torch.int16,
-    "i32": torch.int32,
-    "i64": torch.int64,
-    "f16": torch.half,
-    "bf16": torch.bfloat16,
-    "f32": torch.float32,
-    "f64": torch.float64,
-}
 _OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

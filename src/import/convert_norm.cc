@@ -1,5 +1,6 @@
 // Converters of normalisations. Mixed dtypes (16-bit input, float32 statistics) are computed in the
 // wider one and cast back, as torch does.
+#include <algorithm>
 #include <limits>
 
 #include "import/conversion.h"
@@ -100,9 +101,13 @@ Values ConvertBatchNorm(Conversion& c, std::string_view training) {
             "batch_norm in training updates its running statistics: call model.eval() first");
   Values values(c.num_outputs());
   values[0] = AddBatchNorm(c);
-  for (int i = 1; i < c.num_outputs(); ++i) {  // nothing to save
+  for (int i = 1; i < std::min(c.num_outputs(), 3); ++i) {  // nothing to save
     const TensorType& type = c.output_type(i);
     if (type.dims == Dims{0}) values[i] = c.Full(type.dims, type.dtype, {});
+  }
+  if (c.num_outputs() > 3) {  // the new running statistics
+    values[3] = c.Cast(c.Tensor("running_mean"), c.output_type(3).dtype);
+    values[4] = c.Cast(c.Tensor("running_var"), c.output_type(4).dtype);
   }
   return values;
 }
@@ -154,6 +159,7 @@ constexpr Converter kRows[] = {
     {"aten.batch_norm.default", ConvertBatchNorm, "training"},
     {"aten.native_batch_norm.default", ConvertBatchNorm, "training"},
     {"aten._native_batch_norm_legit.default", ConvertBatchNorm, "training"},
+    {"aten._native_batch_norm_legit_functional.default", ConvertBatchNorm, "training"},
     {"aten._native_batch_norm_legit.no_stats", ConvertBatchNormOfBatch},
     {"aten.cudnn_batch_norm.default", ConvertBatchNorm, "training"},
     {"aten._native_batch_norm_legit_no_training.default", ConvertBatchNorm},

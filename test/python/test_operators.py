@@ -384,3 +384,18 @@ def test_sums_of_halves_are_rounded_once(run, dtype):
     compiled = run(Calls(functions), x, y, one)
     for result in compiled(x, y, one):
         assert result.flatten()[0] == big + 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.half])
+def test_batch_norm_with_its_own_statistics(run, dtype):
+    run(
+        Calls(
+            [
+                lambda x, v: torch.ops.aten._native_batch_norm_legit(
+                    x, v, v, v.clone(), v.abs() + 1, False, 0.1, 1e-5
+                )[0]
+            ]
+        ),
+        floats(3, 4, 5).to(dtype),
+        floats(4).to(dtype),
+    )

@@ -238,3 +238,28 @@ def test_torch_reads_a_copy_in_the_layout_that_it_was_made_for(dynamic):
     x = torch.randn(3, 4)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), model(x))
+
+
+@torch.library.custom_op("stator_test::halve", mutates_args=())
+def halve(x: torch.Tensor) -> torch.Tensor:
+    return x.half()
+
+
+@halve.register_fake
+def _(x):
+    return torch.empty_like(x, dtype=torch.float32)
+
+
+def test_torch_makes_another_dtype_than_it_says(compilations):
+    def model(x):
+        y = halve(x + 1)
+        return y * 3 + x, y.sum()
+
+    x = torch.randn(4, 5)
+    y = (x + 1).half().float()
+    with torch.no_grad():
+        compiled = compile_small(model)
+        for _ in range(2):
+            torch.testing.assert_close(compiled(x), (y * 3 + x, y.sum()))
+    kinds = [part["kind"] for part in compilations[-1].report["parts"]]
+    assert kinds == ["engine", "torch", "engine"]
