@@ -609,10 +609,10 @@ const OpDef kRows[] = {
     MakeRow(605, "concat", 1, -1, InferConcat, ReferenceConcat, kConcatAttrs, kConcatSamples,
             "torch.cat(x, a['dim'])", "the inputs one after the other along one dim"),
     MakeRow(606, "pad", 1, 1, InferPad, ReferencePad, kPadAttrs, kPadSamples,
-            "torch.nn.functional.pad(x[0], [p for d in reversed(range(x[0].dim())) "
-            "for p in a['pads'][2 * d:2 * d + 2]][:2 * x[0].dim() - "
-            "(4 if a['mode'] != 'constant' else 0)], a['mode'], "
-            "a['value'] if a['mode'] == 'constant' else None)",
+            "(lambda p, n, c: torch.nn.functional.pad(x[0], p[:2 * (n if c or any(p[2 * n - 2:]) "
+            "else n - 1 if n == 2 or any(p[2 * n - 4:2 * n - 2]) else n - 2)], a['mode'], "
+            "a['value'] if c else None))([p for d in reversed(range(x[0].dim())) for p in "
+            "a['pads'][2 * d:2 * d + 2]], x[0].dim(), a['mode'] == 'constant')",
             "x with a border of a constant, of its mirror image or of its edge"),
     MakeRow(607, "flip", 1, 1, InferFlip, ReferenceFlip, kFlipAttrs, kFlipSamples,
             "torch.flip(x[0], a['axes'])", "x with some dims reversed"),

@@ -351,7 +351,7 @@ constexpr std::string_view kRmsNormTorch =
     "torch.nn.functional.rms_norm(x[0], x[0].shape[x[0].dim() - a['num_dims']:], "
     "x[1] if len(x) > 1 else None, a['eps'])";
 constexpr std::string_view kGroupNormTorch =
-    "torch.nn.functional.group_norm(x[0], a['groups'], x[1] if len(x) > 1 else None, "
+    "torch.group_norm(x[0], a['groups'], x[1] if len(x) > 1 else None, "
     "x[2] if len(x) > 2 else None, a['eps'])";
 
 const OpDef kRows[] = {

@@ -123,7 +123,9 @@ std::vector<TensorType> InferResample(const InferContext& context) {
   if ((mode->filter == Filter::kCubic || mode->antialias) && x.rank() != 4) {
     Reject("x is {}, expected 2 spatial dims for mode \"{}\"", x.ToString(), mode->name);
   }
-  if (mode->antialias && context.attrs.GetBool("align_corners")) {
+  bool aligns =
+      !mode->antialias && (mode->filter == Filter::kLinear || mode->filter == Filter::kCubic);
+  if (!aligns && context.attrs.GetBool("align_corners")) {
     Reject("align_corners with mode \"{}\"", mode->name);
   }
   const Dims& sizes = context.attrs.GetDims("output_size");
@@ -181,7 +183,8 @@ constexpr AttrDef kAttrs[] = {
     {"mode", AttrDef::kString, true,
      "\"nearest\", \"nearest_exact\", \"linear\", and for 2 spatial dims \"cubic\", \"linear_aa\", "
      "\"cubic_aa\""},
-    {"align_corners", AttrDef::kBool, true, "whether the first and last positions stay in place"},
+    {"align_corners", AttrDef::kBool, true,
+     "whether the first and last positions stay in place: of \"linear\" and \"cubic\""},
     {"output_size", AttrDef::kInts, true, "sizes of the result, per spatial dim"},
     {"scale_d", AttrDef::kFloat, false,
      "of the third last dim: output per input; absent: as sizes"},

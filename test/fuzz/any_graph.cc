@@ -439,6 +439,9 @@ class AnyGraph : DrawnGraph {
           bool absent = random_.OneIn(4) && i + 1 < rank(x);
           inputs.push_back(absent ? ValueId{} : Indices(size(x, i), Broadcast(dims), true));
         }
+        bool any = std::any_of(inputs.begin() + 1, inputs.end(),
+                               [](ValueId index) { return index.valid(); });
+        if (!any) return;  // torch wants one
         ValueId y = Add("index", inputs);
         if (y == kFailed || random_.OneIn(2)) return;
         inputs.insert(inputs.begin() + 1, OfType(dtype, Broadcast(type(y).dims)));

@@ -5,7 +5,10 @@
 //   fuzz cases SEED COUNT SAMPLES      writes them as cases (test/fuzz/case_stream.h) to stdout
 //   fuzz case FILE SEED SAMPLES        the same of a graph from a file
 //   fuzz print SEED                    prints a graph
-// Exit codes: 0 when nothing differs, 1 when something does, 2 for wrong usage.
+// Exit codes: 0 when nothing differs, 1 when something does, 2 for wrong usage. A graph on which
+// the program crashes is named on stderr.
+#include <array>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -13,6 +16,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "fuzz/case_stream.h"
@@ -24,7 +28,30 @@
 namespace stator {
 namespace {
 
-Graph MakeGraph(uint64_t seed) { return MakeAnyGraph(seed); }
+// What a crash is told of, in full before anything runs: a signal handler may only write.
+std::array<char, 64> at_work;
+
+void TellCrash(int signal) {
+  (void)!write(STDERR_FILENO, at_work.data(), at_work.size());
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
+void WatchCrashes() {
+  static std::array<std::byte, 1 << 16> stack;  // its own: the stack may be what ran out
+  stack_t own = {.ss_sp = stack.data(), .ss_flags = 0, .ss_size = stack.size()};
+  sigaltstack(&own, nullptr);
+  struct sigaction action = {};
+  action.sa_handler = TellCrash;
+  action.sa_flags = SA_ONSTACK;
+  for (int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigaction(signal, &action, nullptr);
+}
+
+Graph MakeGraph(uint64_t seed) {
+  at_work.fill('\0');
+  fmt::format_to_n(at_work.data(), at_work.size() - 1, "crash at seed {}\n", seed);
+  return MakeAnyGraph(seed);
+}
 
 // Whether nothing differs.
 bool Compare(uint64_t seed, const std::string& folder, DifferenceStats& stats) {
@@ -61,6 +88,7 @@ int CompareAll(uint64_t first, uint64_t count, const std::string& folder) {
 }
 
 int Main(const std::vector<std::string>& args) {
+  WatchCrashes();
   auto number = [&](size_t i) { return std::strtoull(args[i].c_str(), nullptr, 10); };
   if ((args.size() == 3 || args.size() == 4) && args[0] == "compare") {
     return CompareAll(number(1), number(2), args.size() == 4 ? args[3] : "");
