@@ -9,7 +9,8 @@
 // Invariant: where nothing rounds, in integers and in what just moves elements, the bound is 0.
 //            Where a decision hangs on rounding, as floor(x) does for x near an integer, it is as
 //            far as the element jumps; of integers, bools, and between numbers and infinities or
-//            NaN there is none.
+//            NaN there is none. So it is where a decision may fall on its threshold
+//            (tools/threshold.h).
 #pragma once
 
 #include <random>
@@ -49,6 +50,8 @@ class Judge {
   std::span<const TensorRef> inputs_;
   SymbolValues symbols_;
   std::mt19937_64 random_;
+  std::vector<HostTensor> values_;  // of the undisturbed evaluation, by value
+  std::vector<TensorRef> value_refs_;
   std::vector<HostTensor> expected_;
   std::vector<std::vector<double>> bounds_;
   int num_samples_ = 0;

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -125,6 +126,52 @@ TEST(Judge, SaysNothingWhereRoundingDecides) {
   Judge judge(graph, refs, {});
   judge.Bounds(64);
   EXPECT_GT(judge.num_unbounded(), 0);  // all but the zeros
+}
+
+int64_t NumUndecided(std::string_view text) {
+  Graph graph = ParseGraph(text);
+  std::vector<HostTensor> inputs = DrawInputs(graph, {}, 1);
+  std::vector<TensorRef> refs = Refs(inputs);
+  Judge judge(graph, refs, {});
+  judge.Bounds(64);
+  return judge.num_unbounded();
+}
+
+// The greater of two logarithms of a softmax is -exp(-distance), or 0 where float32 cannot tell.
+TEST(Judge, SaysNothingWhereZeroIsWithinRounding) {
+  constexpr std::string_view kDecides =
+      "graph @g(%x: f32[8, 2]) {{\n  literal %c: f32[] = [0.001]\n"
+      "  literal %o: f32[2] = [0, {}]\n  %0 = mul(%x, %c)\n  %1 = add(%0, %o)\n"
+      "  %2 = log_softmax(%1) {{axis = 1}}\n  %3 = {}\n  return %3\n}}";
+  for (std::string_view decision :
+       {"all(%2) {axes = [1], keepdim = false}", "logical_not(%2)", "cast(%2) {dtype = bool}"}) {
+    EXPECT_EQ(NumUndecided(fmt::format(kDecides, 18, decision)), 8) << decision;
+    EXPECT_EQ(NumUndecided(fmt::format(kDecides, 3, decision)), 0) << decision;
+  }
+}
+
+// n * 0.1 / 0.1 is n, or near it.
+TEST(Judge, SaysNothingWhereNumbersMayBeEqual) {
+  constexpr std::string_view kDecides =
+      "graph @g(%n: f32[6]) {{\n  literal %c: f32[] = [0.1]\n"
+      "  literal %o: f32[6] = [3, 5, 7, 9, 11, 13]\n  %0 = mul(%o, %c)\n  %1 = div(%0, %c)\n"
+      "  %2 = {}(%1, %{})\n  return %2\n}}";
+  for (std::string_view compare : {"eq", "ne", "lt", "le", "gt", "ge"}) {
+    EXPECT_EQ(NumUndecided(fmt::format(kDecides, compare, "o")), 6) << compare;
+    EXPECT_EQ(NumUndecided(fmt::format(kDecides, compare, "n")), 0) << compare;
+  }
+}
+
+TEST(Judge, SeesAWrongDecision) {
+  constexpr std::string_view kRight =
+      "graph @g(%x: f32[4096], %y: f32[4096]) {\n  %0 = exp(%x)\n  %1 = exp(%y)\n  %2 = lt(%0, "
+      "%1)\n"
+      "  return %2\n}";
+  constexpr std::string_view kWrong =  // by a relative 1e-2
+      "graph @g(%x: f32[4096], %y: f32[4096]) {\n  literal %c: f32[] = [1.01]\n  %0 = exp(%x)\n"
+      "  %1 = exp(%y)\n  %2 = mul(%0, %c)\n  %3 = lt(%2, %1)\n  return %3\n}";
+  EXPECT_EQ(Judged(kRight, Evaluated(kRight)), "");
+  EXPECT_THAT(Judged(kRight, Evaluated(kWrong)), HasSubstr("output 0, element"));
 }
 
 TEST(Judge, SeesOtherTypesAndErrors) {
