@@ -17,11 +17,11 @@ import warnings
 
 import torch
 import torch_stator
-from opinfo_samples import DTYPES, UNSPECIFIED_VALUES, find_tolerance, has_dtype, make_samples, seed
+from opinfo_compare import Difference, compare
+from opinfo_samples import DTYPES, call_on_copies, has_dtype, make_samples, seed
 from torch._dynamo.source import LocalSource
 from torch._functorch.aot_autograd import aot_module_simplified, make_boxed_func
 from torch._guards import TracingContext, tracing
-from torch._prims_common import check_significant_strides
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import (
     DimDynamic,
@@ -31,7 +31,7 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_stator import backend
 
-ENGINE, FALLBACK, FAILED, TORCH = "engine", "fallback", "failed", "torch"
+ENGINE, FALLBACK, ROUNDING, FAILED, TORCH = "engine", "fallback", "rounding", "failed", "torch"
 PLACE = "sample"
 _NAME = re.compile(r" \(`\w+`\)")  # of a node, in a reason
 
@@ -42,12 +42,6 @@ OPTIONS = {
     "cache_dir": None,
     "pass_through_build_failures": True,
 }
-WIDER = {
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
-    torch.float32: torch.float64,
-}
-_ROUNDINGS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +50,12 @@ class Outcome:
 
     engine: engines ran all of it. fallback: it is right, and torch ran some of it, for `reason`.
     torch: the result differs from eager, and so it does, to the same value, when torch runs what
-    AOTAutograd traced, without us. failed: `reason` says how.
+    AOTAutograd traced, without us. rounding: the result differs by more than torch's tolerance, and
+    by less than what rounding the inputs does to it (opinfo_compare.py). failed: `reason` says how.
     """
 
     kind: str
     reason: str = ""
-
-
-class Difference(Exception):
-    """A result that is not eager's."""
 
 
 def run_samples(op, dtype, variant, samples):
@@ -87,7 +78,7 @@ class _Call:
         self.outcome = None
         self.is_random = False  # it draws numbers, which are eager's only in a graph of its own
         try:
-            self.expected, self.given = _call(sample, sample.tensors)
+            self.expected, self.given = call_on_copies(sample, sample.tensors)
         except Exception as error:
             self.outcome = _check_error(self, error)
             return
@@ -97,9 +88,14 @@ class _Call:
         elif not all(isinstance(value, torch.Tensor) for value in self.expected):
             self.outcome = Outcome(FALLBACK, "what is no tensor comes out: dynamo breaks the graph")
 
-    def compare(self, actual):
-        """Raises Difference unless `actual`, results and then arguments, is what eager makes."""
-        _compare(self.op, self.dtype, self.sample, actual, self.expected + self.given)
+    def judge(self, actual, fallbacks):
+        """The outcome of `actual`, results and then arguments, in which `fallbacks` are torch's.
+        Raises Difference where they are not what eager makes."""
+        excuse = compare(self.op, self.dtype, self.sample, actual, self.expected + self.given)
+        if excuse:
+            return Outcome(ROUNDING, excuse)
+        reasons = sorted({f"{f['op']}: {_NAME.sub('', f['reason'])}" for f in fallbacks})
+        return Outcome(FALLBACK, "; ".join(reasons)) if reasons else Outcome(ENGINE)
 
 
 @functools.cache
@@ -124,18 +120,17 @@ def _run_together(calls):
     for i, (call, actual) in enumerate(zip(calls, results, strict=True)):
         own = [f for f, (_, _, place) in zip(fallbacks, places, strict=True) if int(place) == i]
         try:
-            call.compare(actual)
-            call.outcome = _judge(own)
+            call.outcome = call.judge(actual, own)
         except Difference as difference:
             call.outcome = _run_alone(call)
-            if call.outcome.kind in (ENGINE, FALLBACK) and not _draws(call.sample):
+            if call.outcome.kind in (ENGINE, FALLBACK, ROUNDING) and not _draws(call.sample):
                 call.outcome = Outcome(FAILED, f"in a graph with other samples: {difference}")
 
 
 def _draws(sample):
     """Whether a sample draws random numbers, also if it puts the generator back."""
     with _DrawsMode() as mode:
-        _call(sample, sample.tensors)
+        call_on_copies(sample, sample.tensors)
     return mode.draws
 
 
@@ -155,20 +150,14 @@ def _run_alone(call):
             return Outcome(FALLBACK, f"torch cannot trace it: {_first_line(error)}")
         return Outcome(FAILED, f"{_where(error)}: {_first_line(error)}")
     try:
-        call.compare(results[0])
+        outcome = call.judge(results[0], fallbacks or [])
     except Difference as difference:
         if _agrees_with_aot_eager(call, results[0]):
             return Outcome(TORCH, str(difference).partition("! Mismatched")[0])
         return Outcome(FAILED, str(difference))
     if fallbacks is None:
         return Outcome(FALLBACK, "the graph runs in eager PyTorch")
-    return _judge(fallbacks)
-
-
-def _judge(fallbacks):
-    """The outcome of a right result, some of which may be torch's."""
-    reasons = sorted({f"{f['op']}: {_NAME.sub('', f['reason'])}" for f in fallbacks})
-    return Outcome(FALLBACK, "; ".join(reasons)) if reasons else Outcome(ENGINE)
+    return outcome
 
 
 def _compile_and_run(calls):
@@ -178,7 +167,7 @@ def _compile_and_run(calls):
     backend.on_compilation.append(compilations.append)
     try:
         compiled = _compile(calls)
-        actual, after = _call(compiled, [t for call in calls for t in call.sample.tensors])
+        actual, after = call_on_copies(compiled, [t for call in calls for t in call.sample.tensors])
     finally:
         backend.on_compilation.remove(compilations.append)
     if len(actual) != sum(len(call.expected) for call in calls):
@@ -193,31 +182,21 @@ def _compile_and_run(calls):
     return results, fallbacks if compilations else None
 
 
-def _call(function, tensors):
-    """(results, the tensors given) of a call with copies, so that what it does to them shows."""
-    given = [_copy(tensor) for tensor in tensors]
-    seed()
-    return list(function(*given)), given
-
-
-def _copy(tensor):
-    """A copy with the same layout, of its whole storage."""
-    storage = tensor.untyped_storage().clone()
-    copy = torch.empty(0, dtype=tensor.dtype)
-    copy.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())
-    return torch._neg_view(copy) if tensor.is_neg() else copy
-
-
 def _check_error(call, expected):
     """Eager raises: so must a compiled call."""
     call.expected = [None]
     try:
-        _call(_compile([call]), call.sample.tensors)
+        call_on_copies(_compile([call]), call.sample.tensors)
     except torch_stator.errors.InternalError as error:
         return Outcome(FAILED, f"{_where(error)}: {_first_line(error)}")
     except Exception:
         return Outcome(FALLBACK, "eager raises an error, and so does the compiled call")
-    return Outcome(FAILED, f"eager raises {type(expected).__name__}: {_first_line(expected)}")
+    reason = f"eager raises {type(expected).__name__}: {_first_line(expected)}"
+    try:
+        call_on_copies(_compile_aot_eager(call), call.sample.tensors)
+    except Exception:
+        return Outcome(FAILED, reason)
+    return Outcome(TORCH, reason)
 
 
 # ---- compiling
@@ -325,81 +304,10 @@ def _core_decompositions():
     return torch._decomp.core_aten_decompositions()
 
 
-# ---- comparing
-
-
-def _compare(op, dtype, sample, actual, expected):
-    """Raises Difference unless dtypes, shapes, strides and elements are those expected. An element
-    may be near to eager's, or to eager's result in the next wider dtype: torch's own tests of
-    compiled ops judge so, since in a chain of ops eager rounds more often than one kernel does."""
-    if len(actual) != len(expected):
-        raise Difference(f"{len(actual)} results where eager gives {len(expected)}")
-    wider = None
-    for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
-        _compare_types(a, e, i)
-        if op.full_name in UNSPECIFIED_VALUES:
-            continue
-        difference = _find_difference(op, dtype, a, e)
-        if difference and e.dtype in WIDER:
-            wider = wider or _run_wider(sample, expected)
-            if wider and not _find_difference(op, dtype, a, wider[i].to(e.dtype)):
-                continue
-            if wider and _is_rounding(op, sample, a, wider, i):
-                continue
-        if difference:
-            raise Difference(f"result {i}: {difference}")
-
-
-def _compare_types(actual, expected, i):
-    if actual.dtype != expected.dtype:
-        raise Difference(f"result {i} is {actual.dtype} where eager gives {expected.dtype}")
-    if actual.shape != expected.shape:
-        shapes = f"{list(actual.shape)} where eager gives {list(expected.shape)}"
-        raise Difference(f"result {i} has shape {shapes}")
-    same, _ = check_significant_strides(actual, expected)
-    if not same:
-        strides = f"{list(actual.stride())} where eager gives {list(expected.stride())}"
-        raise Difference(f"result {i} of shape {list(actual.shape)} has strides {strides}")
-
-
-def _find_difference(op, dtype, actual, expected):
-    rtol, atol = find_tolerance(op, dtype, expected)
-    try:
-        torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
-    except AssertionError as error:
-        return " ".join(str(error).split())
-    return ""
-
-
-def _is_rounding(op, sample, actual, wider, i):
-    """Whether each element of a convolution is as far from eager's in a wider dtype as roundings of
-    its sum can bring it: a few units of the sum of its products' magnitudes (Higham 2002, 3.1; the
-    bound for any order of a sum of n products is n). Where products cancel, so that they are more
-    than a result's tolerance, the order of the sum decides, and eager is as far from it."""
-    if "conv" not in op.name:
-        return False
-    magnitudes = _run_wider(sample, wider, torch.abs)
-    if magnitudes is None:
-        return False
-    bound = _ROUNDINGS * torch.finfo(actual.dtype).eps / 2 * magnitudes[i]
-    return bool(((actual - wider[i]).abs() <= bound).all())
-
-
-def _run_wider(sample, expected, change=lambda tensor: tensor):
-    """Eager's results where each input, changed, is in the next wider dtype; None where it has
-    none."""
-    tensors = [change(t).to(WIDER.get(t.dtype, t.dtype)) for t in sample.tensors]
-    try:
-        results, given = _call(sample, tensors)
-    except Exception:
-        return None
-    return results + given if len(results + given) == len(expected) else None
-
-
 def _agrees_with_aot_eager(call, actual):
     try:
-        results, given = _call(_compile_aot_eager(call), call.sample.tensors)
-        _compare(call.op, call.dtype, call.sample, actual, results + given)
+        results, given = call_on_copies(_compile_aot_eager(call), call.sample.tensors)
+        compare(call.op, call.dtype, call.sample, actual, results + given)
     except Exception:
         return False
     return True

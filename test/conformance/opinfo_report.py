@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 KIND = "kind"  # in place of a variant: whether the op is core ATen
-OUTCOMES = ("engine", "fallback", "torch", "failed")
+OUTCOMES = ("engine", "fallback", "torch", "rounding", "failed")
 # Of what is in "fallback", by a part of the reason: what stays with PyTorch whatever ops we add.
 NATURE = re.compile(
     "draws random numbers|runs in eager PyTorch|no tensor comes out|torch cannot trace it|"
@@ -140,8 +140,10 @@ The samples that PyTorch tests its operators with, compared with eager by PyTorc
 (test/conformance/opinfo.py, which says what each variant proves).{code} Rows that are not here
 were not run. engine: engines ran all of it. fallback: PyTorch ran some of it; by nature: of those,
 random numbers, training, sizes that depend on data, graph breaks, FFT, linear algebra, complex and
-sparse tensors. torch: what AOTAutograd traced differs from eager before it reaches Stator. core
-ATen: the operators that are core ATen operators, or decompose into them.
+sparse tensors. torch: what AOTAutograd traced differs from eager before it reaches Stator.
+rounding: the result differs by more than PyTorch's tolerance, and by less than what rounding the
+inputs does to it (test/conformance/opinfo_compare.py). core ATen: the operators that are core ATen
+operators, or decompose into them.
 
 {totals_to_markdown(report)}
 

@@ -95,6 +95,21 @@ def seed():
     torch.default_generator.manual_seed(0)
 
 
+def call_on_copies(function, tensors):
+    """(results, the tensors given) of a call with copies, so that what it does to them shows."""
+    given = [_copy(tensor) for tensor in tensors]
+    seed()
+    return list(function(*given)), given
+
+
+def _copy(tensor):
+    """A copy with the same layout, of its whole storage."""
+    storage = tensor.untyped_storage().clone()
+    copy = torch.empty(0, dtype=tensor.dtype)
+    copy.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())
+    return torch._neg_view(copy) if tensor.is_neg() else copy
+
+
 def has_dtype(op, dtype, variant):
     """Whether an op claims the dtype. Errors and dynamo need one dtype only."""
     if variant in ("errors", "dynamo") and dtype != "f32":
