@@ -139,10 +139,20 @@ class _Builder:
         return self.slots[name]
 
     def add_engine(self, engine: _ffi.Engine | ReferenceEngine, part: dict[str, Any]) -> None:
-        inputs = tuple(self.slots[name] for name in part["inputs"])
+        inputs = tuple(self.input_slot(name, engine.device()) for name in part["inputs"])
         made = tuple(self.slot(name) for name in part["outputs"])
         self.memory.update((slot, slot) for slot in made)
         self.steps.append((engine, inputs, made))
+
+    def input_slot(self, name: str, device: str) -> int:
+        """What an engine reads: of a size, a tensor without elements that has it."""
+        slot = self.slots[name]
+        if name not in self.given or isinstance(self.given[name].meta["val"], torch.Tensor):
+            return slot
+        told = f"size:{name}"
+        if told not in self.slots:
+            self.steps.append((_SizeTeller(device), (slot,), (self.slot(told),)))
+        return self.slots[told]
 
     def add_torch(self, names: Iterable[str], needed: set[str]) -> None:
         """A step that runs FX nodes in torch, of which the values `needed` are kept."""
@@ -267,6 +277,16 @@ class _Builder:
                 to = self.slot(f"copy:{node.name}")
                 copies[node] = (slot, to, memory_order(node.meta["val"]))
         return copies
+
+
+class _SizeTeller:
+    """From a size to what an engine takes for it (ImportedInput::kSize, src/import/import.h)."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    def __call__(self, size: int) -> torch.Tensor:
+        return torch.empty((size, 0), dtype=torch.bool, device=self._device)
 
 
 def _find_chains(views: Iterable[Node]) -> set[Node]:

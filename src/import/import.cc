@@ -11,6 +11,7 @@
 #include <functional>
 
 #include "base/error.h"
+#include "base/told_symbol.h"
 #include "import/aliases.h"
 #include "import/conversion.h"
 #include "import/functionalize.h"
@@ -59,6 +60,7 @@ class Importer {
     for (size_t i = 0; i < program_.inputs.size(); ++i) {
       ImportInput(program_.inputs[i], program_.graph.inputs[i]);
     }
+    for (ImportedInput& input : result_.inputs) AddCarrier(input);
     for (index_ = 0; index_ < static_cast<int>(program_.graph.nodes.size()); ++index_) {
       ImportNode(program_.graph.nodes[index_]);
     }
@@ -137,6 +139,21 @@ class Importer {
     }
     Bind(name, input.value);
     names_.Define(name, input.value, /*input=*/true);
+  }
+
+  // A number whose symbol no tensor's sizes tell, and that may be one, becomes a tensor that tells
+  // it: without elements, so that whoever calls makes it of the number at no cost.
+  void AddCarrier(ImportedInput& input) {
+    if (input.kind != ImportedInput::Kind::kSize) return;
+    std::optional<std::string> symbol = FindToldSymbol(input.size);
+    auto tells = [&](ValueId value) {
+      const Dims& dims = graph_.type(value).dims;
+      return std::ranges::any_of(dims, [&](const Dim& d) { return FindToldSymbol(d) == symbol; });
+    };
+    if (!symbol || Range(*symbol).may_be_negative) return;
+    if (std::ranges::any_of(graph_.inputs(), tells)) return;
+    input.value = graph_.AddInput(input.name, {.dtype = DType::kBool, .dims = {input.size, 0}});
+    Bind(input.name, input.value);
   }
 
   ConstantData FindWeightData(const std::string& name, const std::string& weight,
@@ -517,6 +534,11 @@ class Importer {
     output.size = sizes_.Find(size.name);
   }
 
+  schema::RangeConstraint Range(const std::string& symbol) const {
+    auto range = program_.ranges.find(symbol);
+    return range == program_.ranges.end() ? schema::RangeConstraint{} : range->second;
+  }
+
   // Every symbol of a type or attribute gets its range.
   void AddSymbols() {
     std::set<std::string> symbols;
@@ -525,9 +547,7 @@ class Importer {
     }
     for (const auto& [name, size] : state_.sizes) size.CollectSymbols(symbols);
     for (const std::string& symbol : symbols) {
-      auto range = program_.ranges.find(symbol);
-      schema::RangeConstraint bounds =
-          range == program_.ranges.end() ? schema::RangeConstraint{} : range->second;
+      schema::RangeConstraint bounds = Range(symbol);
       if (auto it = program_.hints.find(symbol); it != program_.hints.end()) {
         result_.hints[symbol] = std::clamp(it->second, bounds.min, bounds.max);
       }

@@ -46,14 +46,14 @@ struct ImportedInput {
     kTensor,    // an input of the Graph
     kWeight,    // a weight of the Graph, if anything reads it
     kState,     // a buffer or parameter that the program mutates: an input of the Graph
-    kSize,      // a sym_int
+    kSize,      // a sym_int; an input of the Graph, bool[size, 0], if no tensor tells its symbol
     kConstant,  // a Python value that was fixed when the program was traced
     kOther,     // what only torch understands: a script object, an effect token
   };
   std::string name;  // of the graph input ("x", "p_fc_weight")
   Kind kind = Kind::kTensor;
   std::string weight;  // kWeight, kState: its name in the module ("fc.weight")
-  ValueId value;       // kTensor, kWeight, kState
+  ValueId value;       // of the Graph; kSize: may be invalid
   Dim size;            // kSize
   ConstantData data;   // kState: the initial content, if given
 };

@@ -310,6 +310,24 @@ def test_a_dynamic_number(compilations):
     run_sizes(Model(), lambda n: [torch.randn(n, 4), n - 20], [(5,), (6,), (9,)], dynamic=True)
 
 
+def test_a_number_that_is_a_size(compilations):
+    class Model(nn.Module):
+        def forward(self, x, n):
+            y = torch.relu(x[:, :n]) * 2
+            return y + torch.arange(n), x.new_zeros(n, 3) + x[0, :3], F.pad(y, (0, n)).exp()
+
+    def make(n):
+        return [torch.randn(2, 20), n]
+
+    run_sizes(Model(), make, [(5,), (6,), (20,), (1,), (0,)], dynamic=True)
+    assert [engine.num_inputs() for engine in compilations[0].engines] == [2]
+
+
+def test_a_number_that_may_be_negative_is_left_to_torch(compilations):
+    run_sizes(Padded(), lambda n: [torch.randn(2, 20), n], [(5,), (-6,), (0,)], dynamic=True)
+    assert "its sizes depend on" in compilations[-1].report["fallbacks"][0]["reason"]
+
+
 def test_a_size_that_is_a_sum(compilations):
     class Model(nn.Module):
         def forward(self, x, y):
@@ -320,6 +338,11 @@ def test_a_size_that_is_a_sum(compilations):
         return [torch.randn(2, a, 3), torch.randn(2, b, 3)]
 
     run_sizes(Model(), make, [(4, 5), (7, 2), (3, 3)], dynamic=True)
+
+
+class Padded(nn.Module):
+    def forward(self, x, n):
+        return F.pad(x, (0, n)).exp()
 
 
 # ---- ahead of time

@@ -400,6 +400,7 @@ Program ParseProgram(std::string_view text) {
   json.Get("range_constraints").ForEachMember([&](const std::string& name, const JsonRef& range) {
     RangeConstraint constraint;
     JsonRef min = range.Find("min_val"), max = range.Find("max_val");
+    constraint.may_be_negative = min.is_null() || min.GetInt() < 0;
     if (!min.is_null()) constraint.min = std::max<int64_t>(min.GetInt(), 0);
     // A number below 0 is no size; nothing that has a size can hang on it.
     if (!max.is_null()) constraint.max = std::max<int64_t>(max.GetInt(), 0);

@@ -122,7 +122,8 @@ struct OutputSpec {
 };
 
 struct RangeConstraint {
-  int64_t min = 0, max = INT64_MAX;
+  int64_t min = 0, max = INT64_MAX;  // as a size
+  bool may_be_negative = false;      // as a number
 };
 
 struct Program {
