@@ -49,6 +49,7 @@ void ResolveSite(KernelSite& site, Node& kernel, const SymbolValues& symbols) {
   for (auto* tensors : {&site.inputs, &site.outputs}) {
     for (PlanTensor& tensor : *tensors) {
       tensor.offset = tensor.offset.Eval(symbols);
+      site.is_example |= !IsStatic(tensor.dims);
       for (Dims* dims : {&tensor.dims, &tensor.strides}) {
         for (Dim& dim : *dims) dim = dim.Eval(symbols);
       }

@@ -21,6 +21,7 @@ namespace stator {
 struct KernelSite {
   const Node* kernel = nullptr;  // a `kernel` node: attribute kind, body
   std::vector<PlanTensor> inputs, outputs;
+  bool is_example = false;  // one of the sizes that the kernel will run at
 };
 
 // Whether the tensor's content is known when a step is prepared.

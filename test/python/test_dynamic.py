@@ -257,6 +257,20 @@ def test_a_second_size_makes_one_dynamic_engine(compilations):
     assert all(map(whole, compilations))
 
 
+def test_all_sizes_share_one_packed_copy(compilations):
+    model = nn.Sequential(nn.Linear(256, 384), nn.GELU(), nn.Linear(384, 256)).eval()
+    options = {"min_block_size": 1}  # the ways to run a kernel are measured
+    compiled = torch.compile(model, backend="stator", options=options, dynamic=True)
+    held = []
+    with torch.no_grad():
+        for rows in (128, 2, 7, 33, 55, 96, 256, 600):
+            check(compiled, model, torch.randn(rows, 256))
+            held.append(compilations[0].engines[0].derived_bytes())
+    assert len(compilations) == 1
+    assert len(set(held)) == 1
+    assert held[0] > 0
+
+
 def test_dynamic_from_the_start(compilations):
     run_sizes(mlp(), lambda n: [torch.randn(n, 16)], [(4,), (7,), (301,), (2,)], dynamic=True)
     assert len(compilations) == 1

@@ -36,6 +36,18 @@ TEST(CpuTacticsTest, MeasuresEveryTactic) {
   }
 }
 
+TEST(CpuTacticsTest, PacksWeightsInOneWayForAllSizes) {
+  KernelSiteOwner owner("gemm", kLayer, {1, 2});
+  KernelSite site = owner.site();
+  EXPECT_EQ(GetCpuTactics().FindTactics(site).size(), 4u);
+  site.is_example = true;
+  std::vector<std::string> forms;
+  for (const Tactic& tactic : GetCpuTactics().FindTactics(site)) {
+    forms.push_back(tactic.attrs.GetString("form"));
+  }
+  EXPECT_EQ(forms, (std::vector<std::string>{"inner_product", "matmul"}));
+}
+
 // Random bits would be a NaN somewhere, which takes a slow way behind a relu.
 TEST(CpuTacticsTest, MeasuresHalfPrecisionOnNumbers) {
   std::string body = kLayer;
