@@ -18,7 +18,7 @@ std::vector<const KernelFamily*> FindFamilies(std::string_view kind) {
   if (kind == "gather") return {&kIndexFamily};
   if (kind == "conv") return {&kMmaFamily, &kDepthwiseFamily, &kConvFamily};
   if (kind == "gemm") return {&kMmaFamily, &kGemmFamily};
-  if (kind == "attention") return {&kAttentionFamily};
+  if (kind == "attention") return {&kMmaAttentionFamily, &kAttentionFamily};
   if (kind == "reference") return {&kIndexFamily, &kPoolFamily, &kLineFamily};
   return {};
 }

@@ -35,7 +35,8 @@ extern const KernelFamily kConvFamily;
 extern const KernelFamily kMmaFamily;
 // Matrix products, with pointwise nodes behind.
 extern const KernelFamily kGemmFamily;
-// Scaled dot-product attention, with pointwise nodes behind.
+// Scaled dot-product attention, with pointwise nodes behind: in 16 bits on tensor cores, and any.
+extern const KernelFamily kMmaAttentionFamily;
 extern const KernelFamily kAttentionFamily;
 // One node that moves or makes elements.
 extern const KernelFamily kIndexFamily;

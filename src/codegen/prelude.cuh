@@ -275,6 +275,12 @@ Compute<T> Rounded(From value) {
   return ToCompute(CastTo<T>(value));
 }
 
+// Two elements of 16 bits as the word in which products take them.
+template <typename T>
+unsigned Pair(float first, float second) {
+  return CastTo<T>(first).bits | static_cast<unsigned>(CastTo<T>(second).bits) << 16;
+}
+
 // The bits of an element as an unsigned integer of its size.
 template <typename Bits, typename T>
 Bits BitsOf(T a) {

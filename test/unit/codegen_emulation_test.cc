@@ -375,6 +375,39 @@ TEST(CudaEmulation, Depthwise) {
   emulation.Run();
 }
 
+TEST(CudaEmulation, AttentionOnTensorCores) {
+  Emulation emulation("mma_attention");
+  auto add = [&](const char* dtype, const char* body, SymbolValues symbols = {}) {
+    emulation.Add({.kind = "attention",
+                   .body = InDType(body, dtype),
+                   .symbols = std::move(symbols),
+                   .special = false,
+                   .slack = 64});  // the weights are rounded to 16 bits
+  };
+  add("f16",
+      R"(graph @g(%q: _[2, 3, 49, 32]@0213, %k: _[2, 3, 49, 32]@0213, %v: _[2, 3, 49, 32]@0213, %m: _[1, 3, 49, 49]) {
+    %0 = attention(%q, %k, %v, %m) {causal = false, scale = 0.5} : _[2, 3, 49, 32]@0213
+    return %0
+  })");
+  add("bf16", R"(graph @g(%q: _[1, 4, 70, 40], %k: _[1, 2, 70, 40], %v: _[1, 2, 70, 24]) {
+    %0 = attention(%q, %k, %v) {causal = true, scale = 0.25}
+    %1 = relu(%0)
+    return %1
+  })");
+  add("f16",
+      R"(graph @g(%q: _[2, 3, 2, 18, 16], %k: _[2, 3, 2, 150, 16], %v: _[2, 3, 2, 150, 64], %m: bool[3, 1, 18, 150]) {
+    %0 = attention(%q, %k, %v, %m) {causal = false, scale = 0.125}
+    return %0
+  })");
+  add("f16",
+      R"(graph @g(%q: _[s0, 2, s1, 64], %k: _[s0, 2, 9, 64], %v: _[s0, 2, 9, 64], %m: _[s1, 9]) where s0 in [1, 9], s1 in [1, 99] {
+    %0 = attention(%q, %k, %v, %m) {causal = false, scale = 0.125}
+    return %0
+  })",
+      {{"s0", 2}, {"s1", 33}});
+  emulation.Run();
+}
+
 TEST(CudaEmulation, ChannelsLast) {
   Emulation emulation("channels_last");
   for (const char* dtype : {"f16", "f32"}) {

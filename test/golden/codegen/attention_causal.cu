@@ -1,5 +1,5 @@
 // attention
-graph @attention(%q: f16[1, 32, 128, 64], %k: f16[1, 8, 128, 64], %v: f16[1, 8, 128, 64]) {
+graph @attention(%q: f32[1, 32, 128, 64], %k: f32[1, 8, 128, 64], %v: f32[1, 8, 128, 64]) {
   %0 = attention(%q, %k, %v) {causal = true, scale = 0.125}
   return %0
 }
@@ -8,8 +8,8 @@ graph @attention(%q: f16[1, 32, 128, 64], %k: f16[1, 8, 128, 64], %v: f16[1, 8, 
 // grid [256, 1, 1], 128 threads, 20608 bytes
 #include "prelude.cuh"
 
-// graph @attention(%q: f16[1, 32, 128, 64], %k: f16[1, 8, 128, 64], %v: f16[1, 8, 128, 64]) {
-//   %0 = attention(%q, %k, %v) {causal = true, scale = 0.125} : f16[1, 32, 128, 64]
+// graph @attention(%q: f32[1, 32, 128, 64], %k: f32[1, 8, 128, 64], %v: f32[1, 8, 128, 64]) {
+//   %0 = attention(%q, %k, %v) {causal = true, scale = 0.125} : f32[1, 32, 128, 64]
 //   return %0
 // }
 namespace stator {
@@ -17,10 +17,10 @@ namespace stator {
 using Index = unsigned;
 
 extern "C" __global__ void __launch_bounds__(128) attention(
-    const f16* q_at,
-    const f16* k_at,
-    const f16* v_at,
-    f16* v0_at) {
+    const f32* q_at,
+    const f32* k_at,
+    const f32* v_at,
+    f32* v0_at) {
   float* const k_tile = reinterpret_cast<float*>(DynamicShared());
   float* const v_tile = k_tile + 2080;
   float* const q_tile = v_tile + 2048;
@@ -94,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(128) attention(
       const Index l = q0 + warp * 4 + r, e = lane + 32 * c;
       if (l < 128 && e < 64) {
         const float v0 = (total[r] == 0 ? float(0) : sum[r][c] / total[r]);
-        v0_at[b0 * 262144 + h * 8192 + l * 64 + e] = CastTo<f16>(v0);
+        v0_at[b0 * 262144 + h * 8192 + l * 64 + e] = CastTo<f32>(v0);
       }
     }
   }
