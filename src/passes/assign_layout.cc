@@ -81,14 +81,35 @@ bool IsMadeForWindows(const Graph& graph, const std::vector<NodeId>& readers, Va
   });
 }
 
-// The only node that reads `value`, when that is a permute; else null.
-const Node* FindOnlyPermute(const Graph& graph, ValueId value) {
+// The only node that reads `value`, when its op has this name; else null.
+const Node* FindOnlyReader(const Graph& graph, ValueId value, std::string_view op) {
   if (CountUses(graph, value) != 1) return nullptr;
   for (NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
-    if (node.op->name == "permute" && node.inputs[0] == value) return &node;
+    if (node.op->name == op && node.inputs[0] == value) return &node;
   }
   return nullptr;
+}
+
+// The order in which the permute that alone reads attention's output wants it, seen through a
+// reshape that merges leading dims; empty without one.
+DimOrder FindOrderOfReader(const Graph& graph, ValueId value) {
+  const Dims& dims = graph.type(value).dims;
+  int merged = 0;  // leading dims that are one less behind the reshape
+  if (const Node* reshape = FindOnlyReader(graph, value, "reshape")) {
+    value = reshape->outputs[0];
+    const Dims& to = graph.type(value).dims;
+    merged = static_cast<int>(dims.size()) - static_cast<int>(to.size());
+    if (merged < 0 || !std::equal(to.begin() + 1, to.end(), dims.begin() + 1 + merged)) return {};
+  }
+  const Node* permute = FindOnlyReader(graph, value, "permute");
+  if (permute == nullptr) return {};
+  std::vector<int64_t> perm = permute->attrs.GetInts("perm");
+  if (merged > 0 && perm[0] != 0) return {};
+  DimOrder order;
+  for (int i = 0; i < merged; ++i) order.push_back(i);
+  for (int64_t dim : perm) order.push_back(static_cast<int>(dim) + merged);
+  return order;
 }
 
 // The order in which `node` makes its output, given the orders of its inputs; empty when it has no
@@ -97,11 +118,10 @@ DimOrder FindOrder(const Graph& graph, const Node& node) {
   DimOrder order;
   if (IsWindowed(node)) return ChannelsLastOrder(graph.type(node.outputs[0]).rank());
   if (node.op->name == "attention") {
-    const Node* permute = FindOnlyPermute(graph, node.outputs[0]);
-    if (permute == nullptr) return {};
-    for (int64_t dim : permute->attrs.GetInts("perm")) order.push_back(static_cast<int>(dim));
+    order = FindOrderOfReader(graph, node.outputs[0]);
     // Rows stay dense.
-    return order.back() == graph.type(node.outputs[0]).rank() - 1 ? order : DimOrder{};
+    return !order.empty() && order.back() == graph.type(node.outputs[0]).rank() - 1 ? order
+                                                                                    : DimOrder{};
   }
   Follows(graph, node, order);
   return order;

@@ -8,10 +8,11 @@
 //   %5 = matmul(%4, %v)
 //
 // Matches what torch decomposes scaled_dot_product_attention into, and what models write: factors
-// on either side, batched products over merged dims, additive and -inf masks, and the guard for
-// rows without a key (_safe_softmax). Invariant: without that guard, a row that no key is left for
-// is NaN where the attention node gives zeros; such a graph matches only where its mask cannot do
-// that. A literal mask that is a triangle becomes `causal`.
+// on either side, batched products over merged dims, additive and -inf masks, a bias before a mask,
+// and the guard for rows without a key (_safe_softmax). Invariant: without that guard, a row that
+// no key is left for is NaN where the attention node gives zeros; such a graph matches only where
+// its mask cannot do that. A literal mask that is a triangle becomes `causal`.
+#include <algorithm>
 #include <limits>
 
 #include "passes/attention_mask.h"
@@ -30,6 +31,8 @@ struct Pattern {
   Dims dims;  // [.., L, S] at which the mask is added, else of the softmax
   double scale = 1;
   ValueId mask;                // absent: invalid
+  ValueId bias;                // added before the mask, where the scores' last dims are dims' too
+  int common = 0;              // the number of those dims
   bool mask_inverted = false;  // a bool mask that is true where a key is not seen
   bool safe = false;           // rows without a key are guarded
 };
@@ -86,24 +89,53 @@ bool MatchSoftmax(const Graph& graph, ValueId weights, Pattern& pattern) {
   return !pattern.safe || IsRowTest(graph, guard->inputs[0], softmax->inputs[0], lost);
 }
 
-bool LeadsToProduct(const Graph& graph, ValueId value) {
-  for (int depth = 0; depth < 8; ++depth) {
-    const Node* node = graph.FindProducer(value);
-    if (node == nullptr) return false;
-    if (node->op->name == "matmul") return true;
-    bool passes = node->op->name == "reshape" || node->op->name == "cast" ||
-                  ((node->op->name == "mul" || node->op->name == "div") &&
-                   FindScalar(graph, node->inputs[1]));
-    if (!passes) return false;
-    value = node->inputs[0];
+bool LeadsToProduct(const Graph& graph, ValueId value, int depth = 8) {
+  const Node* node = graph.FindProducer(value);
+  if (node == nullptr || depth == 0) return false;
+  if (node->op->name == "matmul") return true;
+  auto leads = [&](int i) { return LeadsToProduct(graph, node->inputs[i], depth - 1); };
+  if (node->op->name == "add") return leads(0) || leads(1);  // a bias before a mask
+  bool passes =
+      node->op->name == "reshape" || node->op->name == "cast" ||
+      ((node->op->name == "mul" || node->op->name == "div") && FindScalar(graph, node->inputs[1]));
+  return passes && leads(0);
+}
+
+// How many of the last dims are equal in both.
+size_t CountCommonDims(const Dims& a, const Dims& b) {
+  size_t count = 0;
+  while (count < std::min(a.size(), b.size()) && a.end()[-1 - count] == b.end()[-1 - count]) {
+    ++count;
   }
-  return false;
+  return count;
+}
+
+// Takes what is added to the scores before an added mask, which has all its elements in dims that
+// both have: the scores; else invalid.
+ValueId MatchBias(const Graph& graph, const Node& node, Pattern& pattern) {
+  const TensorType& type = graph.type(node.outputs[0]);
+  bool may_follow = node.op->name == "add" && pattern.mask.valid() && !pattern.bias.valid() &&
+                    IsFloat(graph.type(pattern.mask).dtype) && pattern.scale == 1;
+  if (!may_follow) return {};
+  for (int i : {0, 1}) {
+    if (!LeadsToProduct(graph, node.inputs[i])) continue;
+    const Dims& dims = graph.type(node.inputs[1 - i]).dims;
+    size_t common = CountCommonDims(type.dims, pattern.dims);
+    for (size_t d = 0; d + common < dims.size(); ++d) {
+      if (!(dims[d] == Dim(1))) return {};
+    }
+    pattern.bias = node.inputs[1 - i];
+    pattern.common = static_cast<int>(common);
+    return node.inputs[i];
+  }
+  return {};
 }
 
 // Takes a mask from an add or a where: the scores that it is applied to; invalid when `node` is
 // neither.
 ValueId MatchMask(const Graph& graph, const Node& node, Pattern& pattern) {
-  if (pattern.mask.valid() || pattern.scale != 1) return {};
+  if (pattern.mask.valid()) return MatchBias(graph, node, pattern);
+  if (pattern.scale != 1) return {};
   pattern.dims = graph.type(node.outputs[0]).dims;
   if (node.op->name == "add") {
     for (int i : {0, 1}) {
@@ -156,17 +188,35 @@ bool MatchScores(const Graph& graph, Pattern& pattern) {
 }
 
 // ---- operands: factors on q or k move into the scale
+// A value that is x * number, or that in a wider dtype with casts around.
+struct Scaled {
+  ValueId x;
+  double number = 1;
+};
+std::optional<Scaled> FindScaled(const Graph& graph, ValueId value) {
+  const TensorType& type = graph.type(value);
+  const Node* node = graph.FindProducer(value);
+  bool narrows = node != nullptr && node->op->name == "cast" && IsFloat(type.dtype);
+  if (narrows) node = graph.FindProducer(node->inputs[0]);
+  bool is_mul = node != nullptr && node->op->name == "mul";
+  if (node == nullptr || (!is_mul && node->op->name != "div")) return std::nullopt;
+  std::optional<double> number = FindScalar(graph, node->inputs[1]);
+  ValueId x = node->inputs[0];
+  if (const Node* widens = narrows ? FindNode(graph, x, "cast") : nullptr) x = widens->inputs[0];
+  const TensorType& from = graph.type(x);
+  if (!number || from.dims != type.dims || from.dtype != type.dtype) return std::nullopt;
+  return Scaled{.x = x, .number = is_mul ? *number : 1 / *number};
+}
+
+bool IsMovedAlike(const Node* node) {
+  return node != nullptr && (node->op->name == "reshape" || node->op->name == "permute");
+}
+
 double FindFactor(const Graph& graph, ValueId value) {
   const Node* node = graph.FindProducer(value);
-  if (node == nullptr) return 1;
-  if (node->op->name == "reshape" || node->op->name == "permute") {
-    return FindFactor(graph, node->inputs[0]);
-  }
-  bool is_mul = node->op->name == "mul";
-  if (!is_mul && node->op->name != "div") return 1;
-  std::optional<double> number = FindScalar(graph, node->inputs[1]);
-  if (!number || graph.type(node->inputs[0]).dims != graph.type(value).dims) return 1;
-  return (is_mul ? *number : 1 / *number) * FindFactor(graph, node->inputs[0]);
+  if (IsMovedAlike(node)) return FindFactor(graph, node->inputs[0]);
+  std::optional<Scaled> scaled = FindScaled(graph, value);
+  return scaled ? scaled->number * FindFactor(graph, scaled->x) : 1;
 }
 
 // `value` without the factor that FindFactor finds, the views on the way made again.
@@ -174,8 +224,11 @@ ValueId WithoutFactor(Rewriter& rewriter, ValueId value) {
   const Graph& graph = rewriter.graph();
   if (FindFactor(graph, value) == 1) return value;
   const Node* node = graph.FindProducer(value);
-  ValueId inner = WithoutFactor(rewriter, node->inputs[0]);
-  return node->op->Is(kView) ? rewriter.Add(node->op->name, {inner}, node->attrs) : inner;
+  if (IsMovedAlike(node)) {
+    ValueId inner = WithoutFactor(rewriter, node->inputs[0]);
+    return rewriter.Add(node->op->name, {inner}, node->attrs);
+  }
+  return WithoutFactor(rewriter, FindScaled(graph, value)->x);
 }
 
 ValueId Reshape(Rewriter& rewriter, ValueId value, Dims dims) {
@@ -194,6 +247,9 @@ ValueId Permute(Rewriter& rewriter, ValueId value, int rank) {
 
 bool IsMaskUsable(const Graph& graph, const Pattern& pattern, DType dtype) {
   if (!pattern.mask.valid()) return true;
+  bool has_usable_bias = !pattern.bias.valid() ||
+                         (graph.type(pattern.bias).dtype == dtype && IsFinite(graph, pattern.bias));
+  if (!has_usable_bias) return false;
   const TensorType& mask = graph.type(pattern.mask);
   if (mask.dtype != DType::kBool && mask.dtype != dtype) return false;
   if (pattern.safe) return true;
@@ -237,6 +293,11 @@ ValueId MatchProduct(Rewriter& rewriter, const Node& node) {
   std::vector<ValueId> inputs = {q, k, v};
   if (pattern.mask.valid()) {
     ValueId mask = pattern.mask;
+    if (pattern.bias.valid()) {
+      const TensorType& bias = graph.type(pattern.bias);
+      Dims dims(bias.dims.end() - std::min<int>(bias.rank(), pattern.common), bias.dims.end());
+      mask = rewriter.Add("add", {mask, Reshape(rewriter, pattern.bias, std::move(dims))});
+    }
     inputs.push_back(pattern.mask_inverted ? rewriter.Add("logical_not", {mask}) : mask);
   }
   ValueId y = rewriter.Add("attention", std::move(inputs), {{"causal", false}, {"scale", scale}});

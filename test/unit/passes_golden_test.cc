@@ -42,11 +42,11 @@ bool IsExact(const fs::path& path) {
   return exact.contains(path.parent_path().filename()) && path.stem() != "powers";
 }
 
-// Relative and absolute. Passes that narrow types round to 11 or 8 bits, and matched activations of
-// such values are no longer rounded between.
+// Relative and absolute. Passes that narrow types round to 11 or 8 bits, and matched activations
+// and factors of such values are no longer rounded between.
 double ToleranceOf(const fs::path& path) {
   std::string pass = path.parent_path().filename();
-  bool half = pass == "compute_in_half" || path.stem() == "gelu_tanh_narrow";
+  bool half = pass == "compute_in_half" || path.stem().string().ends_with("narrow");
   return half ? 4e-3 : pass == "compute_in_bfloat16" ? 3e-2 : 1e-4;
 }
 
