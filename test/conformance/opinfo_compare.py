@@ -13,7 +13,9 @@ result for inputs that differ from those given by about their own rounding (High
 multiplied by 1 + u, with u at random within half a unit of its dtype, and eager computes in
 float64; the element may lie FACTOR times as far from the result for the inputs themselves as any of
 these does, and half a unit of its own dtype. FACTOR stands for the worst case, which few draws meet
-(as in tools/judge.h). Where a result is well conditioned, that is less than torch allows.
+(as in tools/judge.h). Where a convolution adds up n products, u is sqrt(n) times as large, by which
+their roundings come as a rule (Higham & Mary 2019). Where a result is well conditioned, all that is
+less than torch allows.
 """
 
 import torch
@@ -49,7 +51,7 @@ def compare(op, dtype, sample, actual, expected):
             wider = wider or _run_wider(sample, expected)
             if wider and not _find_difference(a, wider[i].to(e.dtype), tolerance):
                 continue
-            spreads = spreads or _find_spreads(sample, expected)
+            spreads = spreads or _find_spreads(sample, expected, _count_products(op, sample))
             if spreads and _is_rounding(a, e, *spreads[i], tolerance):
                 excuse = excuse or f"result {i}: {difference}"
                 continue
@@ -92,7 +94,15 @@ def _run(sample, tensors, expected):
     return results + given if len(results + given) == len(expected) else None
 
 
-def _find_spreads(sample, expected):
+def _count_products(op, sample):
+    """How many products a convolution adds up to an element."""
+    if "conv" not in op.name:
+        return 1
+    weight = sample.tensors[1]
+    return weight.numel() / max(1, weight.shape["transpose" in op.name])
+
+
+def _find_spreads(sample, expected, num_terms):
     """Of each result: what eager makes in float64, and how far each element of that moves with the
     rounding of the inputs. None where eager cannot tell."""
     if any(tensor.is_complex() for tensor in sample.tensors):
@@ -103,7 +113,8 @@ def _find_spreads(sample, expected):
         if not tensor.is_floating_point():
             return tensor
         units = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
-        return tensor.double() * (1 + units * torch.finfo(tensor.dtype).eps / 2)
+        reach = max(1, num_terms**0.5) * torch.finfo(tensor.dtype).eps / 2
+        return tensor.double() * (1 + units * reach)
 
     exact = [t.double() if t.is_floating_point() else t for t in sample.tensors]
     base = _run(sample, exact, expected)

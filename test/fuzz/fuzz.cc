@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -32,7 +33,7 @@ namespace {
 std::array<char, 64> at_work;
 
 void TellCrash(int signal) {
-  (void)!write(STDERR_FILENO, at_work.data(), at_work.size());
+  (void)!write(STDERR_FILENO, at_work.data(), std::strlen(at_work.data()));
   std::signal(signal, SIG_DFL);
   std::raise(signal);
 }
