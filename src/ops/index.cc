@@ -593,7 +593,7 @@ const OpDef kRows[] = {
                kStructured),
     MakeRow(
         602, "index", 1, -1, InferIndex, ReferenceIndex, {}, kIndexSamples,
-        "x[0][tuple(slice(None) if i is None else i.long() for i in x[1:])]",
+        "torch.ops.aten.index(x[0], [i if i is None else i.long() for i in x[1:]])",
         "advanced indexing: one index or none per leading dim; indices broadcast, negative ones "
         "count from the end"),
     WithTraits(MakeRow(603, "index_select", 2, 2, InferIndexSelect, ReferenceIndexSelect, kDimAttr,
