@@ -54,14 +54,14 @@ ROOT = Path(__file__).parents[2]
 def main():
     args = parse_arguments()
     if args.worker:
-        return work()
+        return work(args.device)
 
     def keep(op, dtype, variant):
         named = args.ops is None or op in args.ops
         return named and (variant == KIND or dtype in args.dtypes and variant in args.variants)
 
     jobs = 0 if args.report else args.jobs
-    report = run(args.folder, keep, most=args.most, jobs=jobs, earlier=args.earlier)
+    report = run(args.folder, keep, args.most, jobs, args.earlier, args.device)
     print(opinfo_report.totals_to_markdown(report))
     for failure in report["failures"]:
         print(opinfo_report.describe_failure(failure))
@@ -81,6 +81,7 @@ def parse_arguments():
     parser.add_argument("--earlier", action="store_true", help="keep the results of other code")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--docs", action="store_true", help="write the totals into the docs")
+    parser.add_argument("--device", default="cpu", help="cuda: the samples' tensors lie there")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -88,7 +89,7 @@ def parse_arguments():
 # ---- the workers
 
 
-def work():
+def work(device):
     """Runs the tasks on stdin, one JSON text a line; answers in lines of JSON: [index, text] of the
     samples of a group before it runs, [index, text, kind, reason] of each after, null at the end.
     """
@@ -105,6 +106,8 @@ def work():
     import opinfo_check
     import opinfo_samples
 
+    opinfo_samples.DEVICE = device
+    torch.backends.cudnn.allow_tf32 = False  # results in float32 are compared as such
     for line in sys.stdin:
         task = json.loads(line)
         if "op" not in task:
@@ -139,13 +142,13 @@ def _run_samples(task, answer):
 class Worker:
     """A process that runs units, one at a time."""
 
-    def __init__(self, errors):
-        self._errors = errors
+    def __init__(self, errors, device):
+        self._errors, self._device = errors, device
         self._start()
 
     def _start(self):
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", "."],
+            [sys.executable, __file__, "--worker", "--device", self._device, "."],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -238,25 +241,25 @@ class WorkerDied(Exception):
 # ---- a run
 
 
-def run(folder, keep, most=None, jobs=2, earlier=False):
+def run(folder, keep, most=None, jobs=2, earlier=False, device="cpu"):
     """Runs the units that `keep(op, dtype, variant)` wants and that are not done yet; writes the
     tables and returns the one for programs. `most`: samples of each unit. `jobs`: processes; 0 runs
     nothing. `earlier`: whether what other code has done is done."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "errors.txt").open("w") as errors:
-        results = _run_units(folder, keep, most, jobs, earlier, errors)
+        results = _run_units(folder, keep, most, jobs, earlier, errors, device)
     report = opinfo_report.make_report(results)
     (folder / "opinfo.json").write_text(json.dumps(report, indent=1))
     (folder / "opinfo.md").write_text(opinfo_report.to_markdown(report))
     return report
 
 
-def _run_units(folder, keep, most, jobs, earlier, errors):
+def _run_units(folder, keep, most, jobs, earlier, errors, device):
     code = _hash_code()
     done = _read_done(folder / "units.jsonl", most, None if earlier else code)
     if jobs == 0:
         return [result for unit, result in done.items() if keep(*unit)]
-    workers = [Worker(errors) for _ in range(jobs)]
+    workers = [Worker(errors, device) for _ in range(jobs)]
     try:
         units = [
             (name, *claim)

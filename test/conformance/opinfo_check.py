@@ -18,7 +18,7 @@ import warnings
 import torch
 import torch_stator
 from opinfo_compare import Difference, compare
-from opinfo_samples import DTYPES, call_on_copies, has_dtype, make_samples, seed
+from opinfo_samples import DTYPES, call_on_copies, has_dtype, make_samples, random_state, seed
 from torch._dynamo.source import LocalSource
 from torch._functorch.aot_autograd import aot_module_simplified, make_boxed_func
 from torch._guards import TracingContext, tracing
@@ -82,7 +82,7 @@ class _Call:
         except Exception as error:
             self.outcome = _check_error(self, error)
             return
-        self.is_random = not torch.equal(torch.get_rng_state(), _state_after_seed())
+        self.is_random = not torch.equal(random_state(), _state_after_seed())
         if not any(isinstance(value, torch.Tensor) for value in self.expected):
             self.outcome = Outcome(FALLBACK, "no tensor comes out: dynamo breaks the graph")
         elif not all(isinstance(value, torch.Tensor) for value in self.expected):
@@ -101,7 +101,7 @@ class _Call:
 @functools.cache
 def _state_after_seed():
     seed()
-    return torch.get_rng_state()
+    return random_state()
 
 
 def _run_together(calls):

@@ -114,7 +114,7 @@ def _find_spreads(sample, expected, num_terms):
             return tensor
         units = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
         reach = max(1, num_terms**0.5) * torch.finfo(tensor.dtype).eps / 2
-        return tensor.double() * (1 + units * reach)
+        return tensor.double() * (1 + units.to(tensor.device) * reach)
 
     exact = [t.double() if t.is_floating_point() else t for t in sample.tensors]
     base = _run(sample, exact, expected)

@@ -16,6 +16,7 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo.core import DecorateInfo, SampleInput
 from torch.utils import _pytree as pytree
 
+DEVICE = "cpu"  # where samples are made and run; a worker sets it
 DTYPES = {
     "f32": torch.float32,
     "f16": torch.float16,
@@ -92,7 +93,18 @@ class Sample:
 def seed():
     random.seed(0)
     numpy.random.seed(0)
-    torch.default_generator.manual_seed(0)
+    _seed_cheaply(0)
+
+
+def _seed_cheaply(number):
+    torch.default_generator.manual_seed(number)
+    if DEVICE != "cpu":
+        torch.cuda.manual_seed(number)
+
+
+def random_state():
+    """What of the generators a call that draws numbers changes."""
+    return torch.get_rng_state() if DEVICE == "cpu" else torch.cuda.get_rng_state()
 
 
 def call_on_copies(function, tensors):
@@ -105,7 +117,7 @@ def call_on_copies(function, tensors):
 def _copy(tensor):
     """A copy with the same layout, of its whole storage."""
     storage = tensor.untyped_storage().clone()
-    copy = torch.empty(0, dtype=tensor.dtype)
+    copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     copy.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())
     return torch._neg_view(copy) if tensor.is_neg() else copy
 
@@ -116,21 +128,21 @@ def has_dtype(op, dtype, variant):
         return False
     if variant in ("strided", "permuted") and op.full_name in DENSE_ONLY:
         return False
-    return DTYPES[dtype] in op.supported_dtypes("cpu")
+    return DTYPES[dtype] in op.supported_dtypes(DEVICE)
 
 
 def make_samples(op, dtype, variant, most=None):
     """[(index, Sample)]; `most`: that many of them, spread evenly."""
     seed()
     # torch.manual_seed asks each kind of device, which torch's samplers call for each sample.
-    cheap = unittest.mock.patch.object(torch, "manual_seed", torch.default_generator.manual_seed)
+    cheap = unittest.mock.patch.object(torch, "manual_seed", _seed_cheaply)
     with warnings.catch_warnings(), torch.no_grad(), cheap:
         warnings.simplefilter("ignore")
         if variant == "errors":
-            samples = [] if op.error_inputs_func is None else op.error_inputs("cpu")
+            samples = [] if op.error_inputs_func is None else op.error_inputs(DEVICE)
             samples = [error.sample_input for error in samples]
         else:
-            samples = list(op.sample_inputs("cpu", DTYPES[dtype], requires_grad=False))
+            samples = list(op.sample_inputs(DEVICE, DTYPES[dtype], requires_grad=False))
         samples = [s if isinstance(s, SampleInput) else SampleInput(s) for s in samples]
         if variant == "dynamo":
             samples = samples[:1]
@@ -180,5 +192,5 @@ def find_tolerance(op, dtype, output):
 
 def _is_active(decorator, dtype):
     return decorator.cls_name in _COMPARING_TESTS and decorator.is_active(
-        decorator.cls_name, decorator.test_name, "cpu", dtype, {}
+        decorator.cls_name, decorator.test_name, DEVICE, dtype, {}
     )
