@@ -30,7 +30,7 @@ std::string CountToString(const Json& op) {
 // A table cell must not hold what ends it.
 std::string Cell(std::string text) {
   for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2) {
-    text.insert(at, "\\");
+    text.insert(at, 1, '\\');
   }
   return text;
 }

@@ -76,7 +76,7 @@ std::string ScoreText(KernelText& text, const AttentionSite& attention, const st
   Dims strides = BroadcastStrides(*attention.mask, scores);
   std::vector<KernelText::Term> terms;
   std::vector<std::string> names = AttentionNames(attention);
-  names.back() = "s";
+  names.back().assign(1, 's');
   for (size_t d = 0; d < names.size(); ++d) terms.push_back({names[d], strides[d]});
   std::string mask = fmt::format("ToCompute({}[{}])", text.input_at(attention.body.operands[3]),
                                  text.Offset(terms));

@@ -262,7 +262,8 @@ std::string ReportToText(const Report& report) {
                         static_cast<double>(report.num_nodes_in_engines) / num_engines,
                         FindLargestEngine(report));
   }
-  text += "\n" + SegmentsToText(report) + FallbacksToText(report.fallbacks) + ChoicesToText(report);
+  text += "\n";
+  text += SegmentsToText(report) + FallbacksToText(report.fallbacks) + ChoicesToText(report);
   if (!report.settings.empty()) text += "settings\n";
   for (const auto& [name, value] : report.settings) text += fmt::format("  {} = {}\n", name, value);
   text += "time: " + Join(report.stages, [](const StageTime& stage) {

@@ -206,7 +206,8 @@ ValueId Conversion::Literal(DType dtype, const Scalar& scalar) {
     return Cast(Add("add", {last(Max(size, 0), 1), last(Max(Dim(0) - size, 0), -1)}), dtype);
   }
   bool integer = scalar.kind == Scalar::Kind::kInt;
-  std::string key = integer ? scalar.size.ToString() : "f" + FloatToString(scalar.number);
+  std::string key =
+      integer ? scalar.size.ToString() : fmt::format("f{}", FloatToString(scalar.number));
   ValueId& id = state_.scalars[{dtype, key}];
   if (id.valid()) return id;
   if (!IsFloat(dtype) && dtype != DType::kBool) {

@@ -126,7 +126,7 @@ class Printer {
     line += (node.outputs.empty() ? "" : " = ") + std::string(node.op->name) + "(";
     for (size_t i = 0; i < node.inputs.size(); ++i) line += (i ? ", " : "") + Name(node.inputs[i]);
     line += ")";
-    if (!node.attrs.empty()) line += " " + node.attrs.ToString();
+    if (!node.attrs.empty()) line += fmt::format(" {}", node.attrs.ToString());
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       line += (i ? ", " : " : ") + graph_.type(node.outputs[i]).ToString();
     }
@@ -166,7 +166,7 @@ std::string DescribeNode(const Graph& graph, const Node& node) {
     if (node.inputs[i].valid()) text += ": " + graph.type(node.inputs[i]).ToString();
   }
   text += ")";
-  if (!node.attrs.empty()) text += " " + node.attrs.ToString();
+  if (!node.attrs.empty()) text += fmt::format(" {}", node.attrs.ToString());
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     text += (i ? ", " : " : ") + graph.type(node.outputs[i]).ToString();
   }

@@ -4,6 +4,7 @@
 // Floats are accumulated in double, integers wrap.
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "ops/rows.h"
 #include "ops/rules.h"
@@ -68,6 +69,12 @@ void ReferenceScan(const Attrs& attrs, std::span<const TensorRef> inputs,
   });
 }
 
+template <typename T>
+bool IsNan(T value) {
+  if constexpr (std::is_floating_point_v<T>) return std::isnan(value);
+  return false;
+}
+
 // As torch: of equal elements the last, and NaN from the first one on, at its last place so far.
 template <bool largest>
 void ReferenceExtremumScan(const Attrs& attrs, std::span<const TensorRef> inputs,
@@ -80,8 +87,7 @@ void ReferenceExtremumScan(const Attrs& attrs, std::span<const TensorRef> inputs
         attrs, inputs[0], outputs, [] {},
         [&](int64_t i, T element, const auto& at) {
           auto value = scalar::ToCompute(element), held = scalar::ToCompute(best);
-          bool beats =
-              value != value || (held == held && (largest ? value >= held : value <= held));
+          bool beats = IsNan(value) || (!IsNan(held) && (largest ? value >= held : value <= held));
           if (i == 0 || beats) {
             best = element;
             place = i;

@@ -20,7 +20,7 @@ std::string KeyOf(const Graph& graph, const Node& node) {
   if (node.op->Is(kCommutative)) std::sort(inputs.begin(), inputs.end());
   std::string key = std::string(node.op->name) + node.attrs.ToString();
   for (ValueId input : inputs) key += fmt::format(" {}", input.index);
-  for (ValueId output : node.outputs) key += " " + graph.type(output).ToString();
+  for (ValueId output : node.outputs) key += fmt::format(" {}", graph.type(output).ToString());
   return key;
 }
 

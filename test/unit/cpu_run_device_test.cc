@@ -24,9 +24,10 @@ void* Count(void* data) {
 
 }  // namespace
 
-void* operator new(size_t size) { return Count(std::malloc(size)); }
-void operator delete(void* data) noexcept { std::free(data); }
-void operator delete(void* data, size_t) noexcept { std::free(data); }
+// Not inlined: GCC 12 would warn that malloc is paired with delete.
+[[gnu::noinline]] void* operator new(size_t size) { return Count(std::malloc(size)); }
+[[gnu::noinline]] void operator delete(void* data) noexcept { std::free(data); }
+[[gnu::noinline]] void operator delete(void* data, size_t) noexcept { std::free(data); }
 
 namespace stator {
 namespace {
