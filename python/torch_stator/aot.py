@@ -227,6 +227,8 @@ def compile(  # noqa: A001
     inputs), but for the sizes that `dynamic_shapes` gives a `torch.export.Dim`, as torch.export
     takes it: one program serves their whole range. `options` are the fields of
     CompilationSettings."""
+    if isinstance(dynamic_shapes, str):  # the option of this name
+        options["dynamic_shapes"], dynamic_shapes = dynamic_shapes, None
     settings = CompilationSettings.from_options(options).ahead_of_time()
     with torch.no_grad():
         exported = torch.export.export(

@@ -53,6 +53,8 @@ def stator(
         warn_fallback(f"{_describe(gm)} runs in eager PyTorch: {reason}")
         return counted(gm.forward)
     try:
+        if settings.dynamic_shapes == "static":
+            _make_static(example_inputs)
         return _compile_inference(gm, example_inputs, settings)
     except TrainingError as error:
         reason = str(error)
@@ -143,6 +145,16 @@ def _compile_inference(
         positions = range(len(outer)) if mutated & users else mutated | users
         return _guard_aliases(gm, compiled, example_inputs, positions)
     return compiled
+
+
+def _make_static(example_inputs: Sequence[Any]) -> None:
+    """Makes constants of the symbolic sizes among the inputs, on which dynamo then guards. Those
+    that no tensor had before the call (of what `nonzero` returned) stay symbolic."""
+    for value in example_inputs:
+        sizes = (*value.shape, *value.stride()) if isinstance(value, torch.Tensor) else (value,)
+        for size in sizes:
+            if isinstance(size, torch.SymInt) and size.node.has_hint():
+                int(size)
 
 
 def _return_writes(gm: torch.fx.GraphModule) -> list[str]:

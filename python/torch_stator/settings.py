@@ -226,6 +226,13 @@ class CompilationSettings:
         "parameters and buffers are constants of the engines, which see a change of them at the "
         "next call; False: they are inputs",
     )
+    dynamic_shapes: str = _option(
+        "auto",
+        checks.one_of("auto", "static"),
+        "what becomes of sizes that torch traces as dynamic. `auto`: one engine serves their whole "
+        "range; `static`: each combination of them gets an engine of its own, as under "
+        "`dynamic=False`. For torch.compile; `torch_stator.compile` takes the ranges by this name",
+    )
     verify: bool = _option(
         False,
         checks.boolean,

@@ -135,11 +135,17 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
 // Everything besides the graph that decides a segment's plan, one fact per line.
 std::string DescribeContext(const CompileOptions& options) {
   // These settings decide what is a segment, or nothing of a plan; all others are in the key.
-  const std::set<std::string_view> kElsewhere = {
-      "cache",          "cache_dir",          "debug",
-      "dryrun",         "min_block_size",     "pass_through_build_failures",
-      "freeze_weights", "torch_executed_ops", "use_fast_partitioner",
-      "verify"};
+  const std::set<std::string_view> kElsewhere = {"cache",
+                                                 "cache_dir",
+                                                 "debug",
+                                                 "dynamic_shapes",
+                                                 "dryrun",
+                                                 "min_block_size",
+                                                 "pass_through_build_failures",
+                                                 "freeze_weights",
+                                                 "torch_executed_ops",
+                                                 "use_fast_partitioner",
+                                                 "verify"};
   std::string text =
       fmt::format("{}\nplan format {}\n{}\noptimization_level {}\nfuel {}\n", BuildName(),
                   kPlanVersion, GetTarget(options.device, options.limits).tactics->key(),

@@ -276,6 +276,32 @@ def test_dynamic_from_the_start(compilations):
     assert len(compilations) == 1
 
 
+@pytest.mark.parametrize("dynamic", [True, None])
+def test_static_engines_of_dynamic_sizes(compilations, dynamic):
+    """As under dynamic=False, whatever torch takes for dynamic: sizes, strides, numbers."""
+
+    def model(x, y, n):
+        return (x[:, ::2] * n + y.shape[0], x.t().exp() + n, y.nonzero() * 2)
+
+    options = {**OPTIONS, "dynamic_shapes": "static"}
+    compiled = torch.compile(model, backend="stator", options=options, dynamic=dynamic)
+    with torch.no_grad():
+        for n in (4, 6, 4, 9, 6):
+            check(compiled, model, torch.randn(n, n + 1), torch.arange(n) % 3, n)
+    texts = [e.plan_text() for c in compilations for e in c.engines if e is not None]
+    assert len(texts) >= 3
+    assert not any("symbol" in text for text in texts)
+
+
+def test_a_dynamic_mark_contradicts_static_engines():
+    x = torch.randn(4, 16)
+    torch._dynamo.mark_dynamic(x, 0)
+    options = {**OPTIONS, "dynamic_shapes": "static"}
+    compiled = torch.compile(mlp(), backend="stator", options=options)
+    with torch.no_grad(), pytest.raises(Exception, match="marked .* as dynamic"):
+        compiled(x)
+
+
 def test_mark_dynamic(compilations):
     model = mlp()
     compiled = torch.compile(model, backend="stator", options=OPTIONS)

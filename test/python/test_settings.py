@@ -343,6 +343,27 @@ def test_cache_dir(tmp_path, model):
     assert not (tmp_path / "cache").exists()
 
 
+def test_dynamic_shapes(compilations, model):
+    """test_dynamic.py tells more."""
+    counts = []
+    for policy in ("auto", "static"):
+        torch._dynamo.reset()
+        before = len(compilations)
+        options = {"min_block_size": 1, "optimization_level": 0, "dynamic_shapes": policy}
+        compiled = torch.compile(model, backend="stator", dynamic=True, options=options)
+        with torch.no_grad():
+            for rows in (4, 7, 4):
+                check(compiled, model, torch.randn(rows, 6))
+        counts.append(len(compilations) - before)
+    assert counts == [1, 2]
+    engines = [compilation.engines[0].plan_text() for compilation in compilations]
+    assert ["symbol" in text for text in engines] == [True, False, False]
+    x = torch.randn(4, 6)
+    program = torch_stator.compile(model, (x,), dynamic_shapes="static")  # as it is without
+    with torch.no_grad():
+        check(program, model, x)
+
+
 def test_verify(run, model):
     """test_verify.py tells more."""
     torch_stator.reset_stats()
@@ -418,6 +439,7 @@ BAD = {
     "cache": [1],
     "cache_dir": [3, ""],
     "freeze_weights": [None],
+    "dynamic_shapes": ["dynamic", True, None, {0: 1}],
     "verify": [1, "yes"],
 }
 
