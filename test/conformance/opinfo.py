@@ -103,11 +103,11 @@ def work(device):
     import torch
 
     torch.set_num_threads(1)
-    import opinfo_check
+    torch.backends.cudnn.allow_tf32 = False  # results in float32 are compared as such
+    import opinfo_check  # torch's tests, which it imports, fix such flags
     import opinfo_samples
 
     opinfo_samples.DEVICE = device
-    torch.backends.cudnn.allow_tf32 = False  # results in float32 are compared as such
     for line in sys.stdin:
         task = json.loads(line)
         if "op" not in task:
