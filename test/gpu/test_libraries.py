@@ -52,6 +52,8 @@ CONVS = {
     "stem": (lambda: nn.Conv2d(3, 16, 7, 2, 3), (2, 3, 33, 31)),
     "pointwise": (lambda: nn.Conv2d(24, 40, 1), (2, 24, 9, 7)),
     "depthwise": (lambda: nn.Conv2d(24, 24, 3, 1, 1, groups=24), (2, 24, 9, 7)),
+    "depthwise_7x7": (lambda: nn.Conv2d(96, 96, 7, 1, 3, groups=96), (4, 96, 56, 56)),
+    "depthwise_strided": (lambda: nn.Conv2d(144, 144, 5, 2, 2, groups=144), (3, 144, 30, 27)),
     "groups": (lambda: nn.Conv2d(24, 48, 3, 1, 1, groups=3), (2, 24, 9, 7)),
     "dilated": (lambda: nn.Conv2d(8, 8, 3, 1, 2, dilation=2), (2, 8, 9, 7)),
     "odd": (lambda: nn.Conv2d(7, 5, 3), (1, 7, 9, 7)),
@@ -88,6 +90,14 @@ def test_convolutions(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("batch", [1, 32])
+def test_depthwise_convolutions_with_an_activation(batch, dtype):
+    conv = nn.Conv2d(72, 72, 3, 1, 1, groups=72)
+    x = torch.randn(batch, 72, 28, 28, device="cuda", dtype=dtype)
+    check(make(Conv(conv, F.silu, residual=True), dtype), x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", ["relu", "none", "erf_gelu"])
 def test_residual_blocks(name, dtype):
     conv = nn.Conv2d(16, 16, 3, 1, 1)
@@ -113,6 +123,33 @@ def test_attention_with_an_added_mask(shape, dtype):
     mask = torch.randn(shape, device="cuda", dtype=dtype)
     mask[..., 5:9] = -torch.inf
     check(Attention(), q, k, v, mask)
+
+
+class Windows(nn.Module):
+    """Attention in shifted windows: a bias of each head, then a mask of each window."""
+
+    def __init__(self, windows, heads, tokens):
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(heads, tokens, tokens))
+        mask = torch.zeros(windows, tokens, tokens)
+        mask[:, : tokens // 2, tokens // 2 :] = -100
+        self.register_buffer("mask", mask)
+
+    def forward(self, qkv):
+        batch, tokens, _, heads, width = qkv.shape
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        scores = (q * width**-0.5) @ k.transpose(-2, -1) + self.bias
+        windows = len(self.mask)
+        scores = scores.view(batch // windows, windows, heads, tokens, tokens)
+        scores = scores + self.mask[None, :, None]
+        y = scores.view(-1, heads, tokens, tokens).softmax(-1) @ v
+        return y.transpose(1, 2).reshape(batch, tokens, heads * width)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_attention_in_windows(dtype):
+    qkv = torch.randn(8, 49, 3, 3, 32, device="cuda", dtype=dtype)
+    check(make(Windows(4, 3, 49), dtype), qkv)
 
 
 def test_nan_and_infinities_stay():
