@@ -72,3 +72,27 @@ def test_integers_are_never_excused():
     assert judge(torch.argmax, sample, torch.tensor(2)) == ""
     with pytest.raises(Difference):
         judge(torch.argmax, sample, torch.tensor(1))
+
+
+def test_sums_of_integers_as_floats():
+    def function(x, y):
+        return (x - y * torch.log(x + 0.5)).sum()
+
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(0, 9, (500,), generator=generator) for _ in range(2))
+    terms = x - y * torch.log(x + 0.5)
+    other = terms.cumsum(0)[-1]
+    judge(function, [x, y], other, "nn.functional.poisson_nll_loss")
+    for actual in (other * (1 + 1e-4), terms[1:].sum()):
+        with pytest.raises(Difference):
+            judge(function, [x, y], actual, "nn.functional.poisson_nll_loss")
+
+
+def test_wrapped_integers_are_not_floats():
+    def function(x, y):
+        return (x - y) / 1
+
+    x, y = (torch.tensor(v, dtype=torch.uint8) for v in ([1, 2], [2, 1]))
+    assert judge(function, [x, y], torch.tensor([255.0, 1.0])) == ""
+    with pytest.raises(Difference):
+        judge(function, [x, y], torch.tensor([-1.0, 1.0]))
