@@ -63,6 +63,11 @@ def check_defined(op, inputs):
             raise Undefined("integer division by zero, or of the smallest integer by -1")
 
 
+def check_results_defined(op, inputs, results):
+    if op == "max_pool_indices" and (results[0] >= math.prod(inputs[0].shape[2:])).any():
+        raise Undefined("the index of the largest element of padding alone")
+
+
 def evaluate(case, leaves):
     """The graph's outputs by torch; what is undefined raises Undefined."""
     values = dict(zip(case["leaves"], leaves, strict=True))
@@ -85,6 +90,11 @@ def evaluate(case, leaves):
             if symbolic or empty or "smaller than kernel size" in str(error):
                 raise Undefined("sizes that torch rejects") from error
             raise
+        if (
+            node["op"] == "max_pool_indices"
+            and (results[0] >= math.prod(inputs[0].shape[2:])).any()
+        ):
+            raise Undefined("the index of the largest element of padding alone")
         for index, result in zip(node["outputs"], results, strict=True):
             dims = case["values"][str(index)][1]
             if list(result.shape) != dims:
