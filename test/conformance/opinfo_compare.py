@@ -129,8 +129,8 @@ def _find_spreads(sample, expected, dtype, num_terms):
     runs = [_run(sample, map(disturb, sample.tensors), expected) for _ in range(DRAWS)]
     if base is None or None in runs:
         return None
-    results = len(expected) - len(sample.tensors)  # then come the arguments
-    same = all(map(_is_same_function, base[:results], expected[:results]))
+    num = len(expected) - len(sample.tensors)  # of results; then come the arguments
+    same = all(map(_is_same_function, base[:num], expected[:num]))
     if are_integers and not same:
         return None
     return [
