@@ -61,7 +61,7 @@ TEST(CpuTacticsTest, MeasuresHalfPrecisionOnNumbers) {
 TEST(CpuTacticsTest, OffersShortSumsWhereAConvolutionAddsLongOnes) {
   KernelSiteOwner small("conv", kConv, {1, 2});
   for (const Tactic& tactic : GetCpuTactics().FindTactics(small.site())) {
-    EXPECT_NE(tactic.attrs.GetString("layout"), "parts");
+    EXPECT_NE(tactic.attrs.GetString("layout"), "terms");
     EXPECT_NE(tactic.attrs.GetString("layout"), "blocked");
     EXPECT_EQ(tactic.penalty, 1);
   }
@@ -77,7 +77,7 @@ TEST(CpuTacticsTest, OffersShortSumsWhereAConvolutionAddsLongOnes) {
     ASSERT_GE(found.size(), 3u);
     for (size_t i = 0; i < found.size(); ++i) {
       bool blocks = has_blocks && i == 2;
-      EXPECT_EQ(found[i].attrs.GetString("layout") == "parts", i == 1) << i;
+      EXPECT_EQ(found[i].attrs.GetString("layout") == "terms", i == 1) << i;
       EXPECT_EQ(found[i].attrs.GetString("layout") == "blocked", blocks) << i;
       EXPECT_EQ(found[i].penalty > 1, i != 1 && !blocks) << i;
     }

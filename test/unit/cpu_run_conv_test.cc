@@ -212,7 +212,7 @@ TEST(ConvTest, RoundsLongSumsBlockByBlock) {
 }
 
 // Without fused multiplication and addition, the products are rounded, too.
-TEST(ConvTest, AddsLongSumsInParts) {
+TEST(ConvTest, AddsLongSumsInTerms) {
   for (ConvCase c : {ConvCase{.x = "[1, 256, 9, 9]", .w = "[32, 256, 3, 3]"},
                      {.x = "[2, 256, 9, 10]", .w = "[17, 256, 3, 3]", .stride = "[2, 1]"},
                      {.x = "[1, 1024, 1, 1]", .w = "[32, 1024, 1, 1]", .bias = 32},
@@ -222,7 +222,7 @@ TEST(ConvTest, AddsLongSumsInParts) {
       c.padding = c.stride.size() > 6 ? "[1, 0, 1]" : "[2]";
       c.dilation = c.stride.size() > 6 ? "[1, 1, 1]" : "[1]";
     }
-    for (const char* tail : {"", "  %y = relu(%0)\n"}) {
+    for (const char* tail : {"", "  %y = relu(%0)\n", "  %y = silu(%0)\n"}) {
       c.tail = tail;
       SCOPED_TRACE(Conv(c));
       StepRunner runner(Conv(c));
@@ -232,11 +232,14 @@ TEST(ConvTest, AddsLongSumsInParts) {
       runner.rtol = 2.5e-6;
       runner.atol = runner.rtol * std::sqrt(2304);
       runner.SetOutputLayout(last);
-      EXPECT_TRUE(RunLayout(runner, "parts"));
+      EXPECT_TRUE(RunLayout(runner, "terms"));
       runner.SetInputLayout(0, last);
-      EXPECT_TRUE(RunLayout(runner, "parts"));
+      EXPECT_TRUE(RunLayout(runner, "terms"));
       runner.constants = {};
-      EXPECT_TRUE(RunLayout(runner, "parts"));
+      EXPECT_TRUE(RunLayout(runner, "terms"));
+      runner.constants = {1};
+      runner.SetElement(0, 7, std::numeric_limits<float>::quiet_NaN());
+      EXPECT_TRUE(RunLayout(runner, "terms"));
     }
   }
 }
@@ -248,7 +251,7 @@ TEST(ConvTest, AddsShortOrUnevenSumsAsAWhole) {
     StepRunner runner(Conv(c));
     runner.constants = {1};
     runner.SetOutputLayout({0, 2, 3, 1});
-    EXPECT_FALSE(RunLayout(runner, "parts"));
+    EXPECT_FALSE(RunLayout(runner, "terms"));
   }
 }
 

@@ -1,4 +1,5 @@
 // The gemm step in each form against the reference evaluator: sizes, layouts, post-ops, refit.
+#include <cmath>
 #include <limits>
 #include <thread>
 
@@ -35,8 +36,11 @@ void SetTolerance(StepRunner& runner, std::string_view dtype, int num_nodes) {
   runner.atol = num_nodes > 1 ? 20 * ulp : 1e-5;  // what is summed up is as large as 20
 }
 
+// Forms that run sums of any length.
+constexpr std::string_view kWholeForms[] = {"matmul", "inner_product", "conv_h", "conv_w"};
+
 class GemmForm : public TestWithParam<std::string_view> {};
-INSTANTIATE_TEST_SUITE_P(All, GemmForm, ValuesIn(kGemmForms),
+INSTANTIATE_TEST_SUITE_P(All, GemmForm, ValuesIn(kWholeForms),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_P(GemmForm, RunsOddSizes) {
@@ -138,12 +142,12 @@ constexpr const char* kPostOps[] = {
     "div(%0, %number)",
 };
 
-std::string WithPostOp(const std::string& post_op, std::string_view dtype = "f32") {
+std::string WithPostOp(const std::string& post_op, std::string_view dtype = "f32", int k = 24) {
   return fmt::format(
-      "graph @gemm(%x: {0}[11, 24], %w: {0}[24, 40], %bias: {0}[40], %full: {0}[11, 40]) {{\n"
+      "graph @gemm(%x: {0}[11, {2}], %w: {0}[{2}, 40], %bias: {0}[40], %full: {0}[11, 40]) {{\n"
       "  literal %number: {0}[] = [4.0]\n"
       "  %0 = matmul(%x, %w)\n  %1 = {1}\n  return %1\n}}",
-      dtype, post_op);
+      dtype, post_op, k);
 }
 
 TEST_P(GemmForm, RunsPostOps) {
@@ -209,6 +213,54 @@ TEST_P(GemmForm, RunsPostOpsInHalfPrecision) {
       }
       runner.SetInputLayout(3, {1, 0});
       EXPECT_TRUE(RunForm(runner, GetParam()));
+    }
+  }
+}
+
+// The tolerance is what rounding does to a chain of 320, by far less than to one of 3072. Without
+// fused multiplication and addition, the products are rounded, too.
+TEST(GemmTest, AddsLongSumsInTerms) {
+  for (auto [m, k, n] : {std::array{2, 512, 24}, {11, 768, 40}, {64, 3072, 17}, {130, 1280, 96}}) {
+    SCOPED_TRACE(fmt::format("{} {} {}", m, k, n));
+    StepRunner runner(Layer(m, k, n));
+    runner.rtol = 2.5e-6;
+    runner.atol = runner.rtol * std::sqrt(k);
+    EXPECT_TRUE(RunForm(runner, "terms"));
+    runner.constants = {1};
+    EXPECT_TRUE(RunForm(runner, "terms"));
+    runner.Randomize(1);
+    runner.prepared().Pack();
+    runner.RunAndCompare();
+    runner.SetInputLayout(1, {1, 0});  // weights [N, K] seen as [K, N]
+    runner.SetInputLayout(0, {0, 1}, 5);
+    EXPECT_TRUE(RunForm(runner, "terms"));
+    runner.SetInputLayout(0, {1, 0});
+    EXPECT_TRUE(RunForm(runner, "terms"));
+  }
+}
+
+TEST(GemmTest, AddsShortOrUnevenSumsAsAWhole) {
+  for (auto [k, dtype] : {std::pair(511, "f32"), {500, "f32"}, {1000, "f32"}, {768, "bf16"}}) {
+    StepRunner runner(Layer(8, k, 16, dtype));
+    runner.constants = {1};
+    EXPECT_FALSE(RunForm(runner, "terms")) << k << dtype;
+  }
+}
+
+TEST(GemmTest, AppliesPostOpsToTheSumOfTerms) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  for (const char* post_op : kPostOps) {
+    SCOPED_TRACE(post_op);
+    StepRunner runner(WithPostOp(post_op, "f32", 512));
+    runner.rtol = runner.atol = 1e-4;
+    runner.constants = {1, 2};
+    EXPECT_TRUE(RunForm(runner, "terms"));
+    runner.SetInputLayout(3, {1, 0});
+    EXPECT_TRUE(RunForm(runner, "terms"));
+    for (float value : {std::numeric_limits<float>::quiet_NaN(), kInf, -kInf}) {
+      runner.SetElement(0, 5, value);
+      runner.SetInput(1, 0.25f);
+      EXPECT_TRUE(RunForm(runner, "terms"));
     }
   }
 }

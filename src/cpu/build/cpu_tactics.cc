@@ -12,6 +12,7 @@
 #include "cpu/run/onednn.h"
 #include "cpu/run/parallel.h"
 #include "cpu/run/post_ops.h"
+#include "cpu/run/sum_terms.h"
 #include "ir/op_def.h"
 #include "ops/kernel_kind.h"
 
@@ -24,6 +25,19 @@ Tactic MakeGemm(std::string_view form) {
 
 Tactic MakeConv(std::string_view layout) {
   return {.kind = StepKind::kConv, .attrs = {{"layout", std::string(layout)}}};
+}
+
+// Whether sums of so many products to an element are long, and not hidden by the result's rounding.
+bool HasLongSums(const KernelSite& site, const Dim& chain) {
+  return site.outputs[0].dtype == DType::kFloat32 && chain.is_static() && chain.value() >= kLongSum;
+}
+
+// Puts a tactic that adds long sums up in terms second. The others round worse, and so must be that
+// much faster.
+void PreferTerms(std::vector<Tactic>& tactics, Tactic terms) {
+  constexpr double kPenalty = 1.1;
+  for (Tactic& tactic : tactics) tactic.penalty = kPenalty;
+  tactics.insert(tactics.begin() + 1, std::move(terms));
 }
 
 // Cost model of a layer's forms: the order of their shares of the FMA peak, measured over the
@@ -49,21 +63,13 @@ std::vector<Tactic> FindGemms(const KernelSite& site, const FusedBody& fused) {
   // packed anew, 170 ms over BERT-base. These two run any number of rows as fast on one packed
   // copy: between 2 and 512 rows none of oneDNN's layouts is more than 3 % faster than panels
   // of 64.
-  if (rows == Dim(1) || site.is_example || !rows.is_static()) return tactics;
-  tactics.insert(many_rows ? tactics.end() : tactics.begin() + 1, MakeGemm("conv_h"));
-  tactics.push_back(MakeGemm("conv_w"));
+  if (rows == Dim(1)) return tactics;
+  if (!site.is_example && rows.is_static()) {
+    tactics.insert(many_rows ? tactics.end() : tactics.begin() + 1, MakeGemm("conv_h"));
+    tactics.push_back(MakeGemm("conv_w"));
+  }
+  if (HasLongSums(site, b.dims[b.dims.size() - 2])) PreferTerms(tactics, MakeGemm("terms"));
   return tactics;
-}
-
-// Whether so many products add up to an element that it matters in which order. The root mean
-// square of the error of a chain of 1024 is 6e-7 of that of the sums (measured on normal data).
-bool HasLongSums(const KernelSite& site, const FusedBody& fused) {
-  constexpr int64_t kLong = 1024;
-  const PlanTensor& w = site.inputs[fused.operands[1]];
-  Dim chain = 1;
-  for (size_t i = 1; i < w.dims.size(); ++i) chain = chain * w.dims[i];
-  if (site.outputs[0].dtype != DType::kFloat32) return false;  // its rounding hides this
-  return !fused.anchor->attrs.GetBool("transposed") && chain.is_static() && chain.value() >= kLong;
 }
 
 // Whether blocks may be as fast as other layouts: on small images.
@@ -88,15 +94,13 @@ std::vector<Tactic> FindConvs(const KernelSite& site, const FusedBody& fused, bo
   } else {
     tactics = {MakeConv("any"), MakeConv("channels_last"), MakeConv("given")};
   }
-  // These layouts add the products of all channels in one chain, which rounds worse than parts or
-  // blocks do.
-  constexpr double kPenalty = 1.1;
-  if (HasLongSums(site, fused)) {
-    for (Tactic& tactic : tactics) tactic.penalty = kPenalty;
-    tactics.insert(tactics.begin() + 1, MakeConv("parts"));
-    if (may_block && SuitsBlocks(site, fused)) {
-      tactics.insert(tactics.begin() + 2, MakeConv("blocked"));
-    }
+  Dim chain = 1;
+  const PlanTensor& w = site.inputs[fused.operands[1]];
+  for (size_t i = 1; i < w.dims.size(); ++i) chain = chain * w.dims[i];
+  if (fused.anchor->attrs.GetBool("transposed") || !HasLongSums(site, chain)) return tactics;
+  PreferTerms(tactics, MakeConv("terms"));
+  if (may_block && SuitsBlocks(site, fused)) {
+    tactics.insert(tactics.begin() + 2, MakeConv("blocked"));
   }
   return tactics;
 }

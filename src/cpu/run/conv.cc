@@ -4,9 +4,9 @@
 #include <optional>
 
 #include "base/error.h"
-#include "cpu/run/conv_parts.h"
 #include "cpu/run/post_ops.h"
 #include "cpu/run/split_step.h"
+#include "cpu/run/sum_terms.h"
 #include "ir/type.h"
 #include "ops/tensor.h"
 
@@ -15,7 +15,7 @@ namespace {
 
 using dnnl::memory;
 
-enum class Layout { kGiven, kChannelsLast, kAny, kBlocked, kParts };
+enum class Layout { kGiven, kChannelsLast, kAny, kBlocked, kTerms };
 
 std::optional<Layout> FindLayout(std::string_view name) {
   for (size_t i = 0; i < std::size(kConvLayouts); ++i) {
@@ -110,12 +110,10 @@ dnnl::primitive_desc MakePrimitive(bool transposed, const Window& window, const 
 
 class ConvMaker {
  public:
-  // `adds`: to what the output holds.
-  ConvMaker(const StepSite& site, const FusedBody& fused, Layout layout, bool adds = false)
+  ConvMaker(const StepSite& site, const FusedBody& fused, Layout layout)
       : site_(site),
         fused_(fused),
         layout_(layout),
-        adds_(adds),
         attrs_(fused.anchor->attrs),
         x_(site.inputs[fused.operands[0]]),
         w_(site.inputs[fused.operands[1]]),
@@ -161,9 +159,21 @@ class ConvMaker {
                       const memory::desc& w, const dnnl::primitive_attr& attr) {
       return MakePrimitive(transposed, window, x, w, bias, out, attr);
     };
-    if (adds_) fusion.post_ops.append_sum();
+    if (layout_ == Layout::kTerms && !SplitIntoTerms(bias, out, fusion)) return nullptr;
     AddPostOps(site_, fused_, 0, PostOpDescs(), out, fusion);
     return FindFusedStep(site_, fused_, 0, std::move(fusion));
+  }
+
+  bool SplitIntoTerms(const memory::desc& bias, const memory::desc& out, Fusion& fusion) const {
+    if (transposed_ || groups_ != 1 || out_.dtype != DType::kFloat32) return false;
+    return SplitSum(fusion, [=, dims = x_.dims, window = GetWindow()](
+                                int64_t channels, bool has_bias, const memory::desc& w,
+                                const dnnl::primitive_attr& attr) {
+      memory::dims narrow = dims;
+      narrow[1] = channels;
+      memory::desc x = ChannelsLastDesc(DType::kFloat32, narrow);
+      return MakePrimitive(false, window, x, w, has_bias ? bias : memory::desc(), out, attr);
+    });
   }
 
   memory::desc WantedDesc(const TensorRef& tensor, DType dtype) const {
@@ -217,7 +227,6 @@ class ConvMaker {
   const StepSite& site_;
   const FusedBody& fused_;
   Layout layout_;
-  bool adds_;
   const Attrs& attrs_;
   TensorRef x_, w_, out_;
   bool transposed_;
@@ -225,13 +234,6 @@ class ConvMaker {
   // oneDNN has its code for depthwise convolutions of images alone: one of signals is made one.
   bool is_row_;
 };
-
-std::unique_ptr<PreparedStep> FindInParts(const StepSite& site) {
-  std::optional<FusedBody> fused = FindFusedBody(site.body);
-  return FindConvParts(site, *fused, [](const StepSite& part, const FusedBody& body, bool adds) {
-    return ConvMaker(part, body, Layout::kChannelsLast, adds).Run();
-  });
-}
 
 std::unique_ptr<PreparedStep> FindInAnyLayout(const StepSite& site) {
   std::unique_ptr<PreparedStep> step;
@@ -250,9 +252,6 @@ std::unique_ptr<PreparedStep> FindConv(const StepSite& site, std::string_view la
   std::optional<FusedBody> fused = FindFusedBody(site.body);
   if (!layout || !fused || fused->anchor->op->name != "conv") return nullptr;
   if (!CanOneDnnRun(site) || (layout == Layout::kBlocked && !HasBlockedConvs())) return nullptr;
-  if (layout == Layout::kParts) {
-    return fused->post_ops.empty() ? FindInParts(site) : FindSplit(site, FindInParts);
-  }
   return ConvMaker(site, *fused, *layout).Run();
 }
 

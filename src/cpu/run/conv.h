@@ -16,7 +16,7 @@ inline constexpr std::string_view kConvLayouts[] = {
     "channels_last",  // channels innermost, copied when they lie otherwise
     "any",            // as the primitive likes best, copied when they lie otherwise
     "blocked",        // 16 channels innermost, copied; adds up block by block
-    "parts",          // channels innermost, some channels after the other (cpu/run/conv_parts.h)
+    "terms",          // channels innermost, long sums added up in terms (cpu/run/sum_terms.h)
 };
 
 // Whether this machine has code for "blocked" (below AVX-512, blocks are added in one chain, too).

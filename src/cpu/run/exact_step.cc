@@ -90,17 +90,25 @@ class ExactStep final : public PreparedStep {
   // Constants that the fused step has packed are read from there, as further inputs: where they
   // lay they may be gone.
   std::unique_ptr<OneDnnStep> MakeOperation(std::vector<std::byte*>& inputs) const {
-    Fusion fusion{.make = fusion_.make, .weights = fusion_.weights, .arguments = fusion_.arguments};
-    for (Argument& argument : fusion.arguments) {
-      std::optional<dnnl::memory> packed = fused_->FindPacked(argument.arg);
-      if (!packed) continue;
-      auto* data = static_cast<std::byte*>(packed->get_data_handle());
-      argument.operand = {.role = Operand::kInput,
-                          .index = static_cast<int>(inputs.size()),
-                          .constant = data,
-                          .given = packed->get_desc()};
-      inputs.push_back(data);
-    }
+    auto read_packed = [&](size_t term, std::vector<Argument>& arguments) {
+      for (Argument& argument : arguments) {
+        std::optional<dnnl::memory> packed = fused_->FindPacked(term, argument.arg);
+        if (!packed) continue;
+        auto* data = static_cast<std::byte*>(packed->get_data_handle());
+        argument.operand = {.role = Operand::kInput,
+                            .index = static_cast<int>(inputs.size()),
+                            .constant = data,
+                            .given = packed->get_desc()};
+        inputs.push_back(data);
+      }
+    };
+    Fusion fusion{.make = fusion_.make,
+                  .weights = fusion_.weights,
+                  .arguments = fusion_.arguments,
+                  .terms = fusion_.terms};
+    if (!fusion.terms.empty()) fusion.post_ops.append_sum();
+    for (size_t i = 0; i < fusion.terms.size(); ++i) read_packed(i, fusion.terms[i].arguments);
+    read_packed(fusion.terms.size(), fusion.arguments);
     std::unique_ptr<OneDnnStep> operation = OneDnnStep::Find(fusion);
     STATOR_CHECK(operation != nullptr, "oneDNN runs a primitive with post-ops, but not without");
     return operation;

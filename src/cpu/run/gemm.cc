@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "cpu/run/post_ops.h"
 #include "cpu/run/split_step.h"
+#include "cpu/run/sum_terms.h"
 #include "ops/tensor.h"
 #include "runtime/strided_rows.h"
 
@@ -14,7 +15,7 @@ namespace {
 
 using dnnl::memory;
 
-enum class Form { kMatmul, kInnerProduct, kConvH, kConvW };
+enum class Form { kMatmul, kInnerProduct, kTerms, kConvH, kConvW };
 
 std::optional<Form> FindForm(std::string_view name) {
   for (size_t i = 0; i < std::size(kGemmForms); ++i) {
@@ -71,7 +72,7 @@ memory::desc WeightsDesc(DType dtype, const Matrix& b, Form form) {
   if (form == Form::kMatmul) {
     std::swap(dims[0], dims[1]);
     std::swap(strides[0], strides[1]);
-  } else if (form != Form::kInnerProduct) {
+  } else if (form == Form::kConvH || form == Form::kConvW) {
     dims.insert(dims.end(), {1, 1});
     strides.insert(strides.end(), {1, 1});
   }
@@ -113,7 +114,7 @@ dnnl::primitive_desc MakePrimitive(Form form, const memory::desc& a, const memor
   if (form == Form::kMatmul) {
     return dnnl::matmul::primitive_desc(engine, a, b, bias, out, attr);
   }
-  if (form == Form::kInnerProduct) {
+  if (form == Form::kInnerProduct || form == Form::kTerms) {
     return dnnl::inner_product_forward::primitive_desc(engine, kInference, a, b, bias, out, attr);
   }
   return dnnl::convolution_forward::primitive_desc(engine, kInference,
@@ -248,9 +249,21 @@ class GemmMaker {
                                                const dnnl::primitive_attr& attr) {
       return MakePrimitive(form, a, weights, bias, out, attr);
     };
+    if (form_ == Form::kTerms && !SplitIntoTerms(a, bias, out, fusion)) return nullptr;
     size_t first = HasBias() ? 1 : 0;
     AddPostOps(site_, fused_, first, problem.post_ops, out, fusion);
     return FindFusedStep(site_, fused_, first, std::move(fusion));
+  }
+
+  bool SplitIntoTerms(const memory::desc& a, const memory::desc& bias, const memory::desc& out,
+                      Fusion& fusion) const {
+    if (out_.dtype != DType::kFloat32) return false;
+    return SplitSum(fusion, [=, form = form_, rows = a.get_dims()[0]](
+                                int64_t columns, bool has_bias, const memory::desc& weights,
+                                const dnnl::primitive_attr& attr) {
+      memory::desc part = MakeDesc(DType::kFloat32, {rows, columns}, {columns, 1});
+      return MakePrimitive(form, part, weights, has_bias ? bias : memory::desc(), out, attr);
+    });
   }
 
   // Whether the first post-op adds a number per channel, which every primitive can do by itself.

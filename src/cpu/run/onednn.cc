@@ -59,6 +59,11 @@ bool Reorders(const dnnl::primitive_desc& desc, std::span<const Argument> argume
   });
 }
 
+bool WritesInPlace(const dnnl::primitive_desc& desc, std::span<const Argument> arguments) {
+  auto out = std::ranges::find(arguments, DNNL_ARG_DST, &Argument::arg);
+  return IsSameLayout(out->operand.given, desc.query_md(dnnl::query::exec_arg_md, DNNL_ARG_DST));
+}
+
 std::shared_ptr<PackedCopy> MakePackedCopy(const Operand& constant, const memory::desc& wanted) {
   DeviceBuffer buffer(CpuDevice(), static_cast<int64_t>(wanted.get_size()));
   memory from(constant.given, OneDnnEngine(), const_cast<std::byte*>(constant.constant));
@@ -71,12 +76,12 @@ std::shared_ptr<PackedCopy> MakePackedCopy(const Operand& constant, const memory
 
 // `desc`, or one of the same implementation that reads its weights as a packed copy has them
 // already: an engine's memory does not grow with the number of shapes that it meets.
-dnnl::primitive_desc ShareWeights(const Fusion& fusion, const dnnl::primitive_attr& attr,
-                                  dnnl::primitive_desc desc) {
+dnnl::primitive_desc ShareWeights(const Fusion& fusion, const OneDnnCopies& copies,
+                                  const dnnl::primitive_attr& attr, dnnl::primitive_desc desc) {
   auto weights = std::ranges::find(fusion.arguments, DNNL_ARG_WEIGHTS, &Argument::arg);
   if (weights == fusion.arguments.end() || weights->operand.constant == nullptr) return desc;
   memory::desc wanted = desc.query_md(dnnl::query::exec_arg_md, DNNL_ARG_WEIGHTS);
-  std::vector<memory::desc> layouts = fusion.copies->FindLayouts(weights->operand);
+  std::vector<memory::desc> layouts = copies.FindLayouts(weights->operand);
   bool at_hand = std::ranges::find(layouts, wanted) != layouts.end();
   if (at_hand || IsSameLayout(weights->operand.given, wanted)) return desc;
   for (const memory::desc& layout : layouts) {
@@ -87,6 +92,19 @@ dnnl::primitive_desc ShareWeights(const Fusion& fusion, const dnnl::primitive_at
     }
   }
   return desc;
+}
+
+// Empty when oneDNN has none that is optimised, or none that reorders where it must.
+std::optional<dnnl::primitive_desc> Describe(const Fusion& fusion, const OneDnnCopies* copies) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  attr.set_post_ops(fusion.post_ops);
+  dnnl::primitive_desc desc = fusion.make(fusion.weights, attr);
+  bool is_plain_loop = std::string_view(desc.impl_info_str()).find("ref") != std::string_view::npos;
+  if (is_plain_loop || (fusion.must_reorder && !Reorders(desc, fusion.arguments))) {
+    return std::nullopt;
+  }
+  return copies != nullptr ? ShareWeights(fusion, *copies, attr, std::move(desc)) : desc;
 }
 
 }  // namespace
@@ -226,9 +244,7 @@ struct OneDnnStep::Frame {
   };
 
   explicit Frame(const OneDnnStep& step) : stream(OneDnnEngine()) {
-    for (const Call& call : step.before_) Add(call);
-    Add(step.call_);
-    for (const Call& call : step.after_) Add(call);
+    for (const Call& call : step.calls_) Add(call);
   }
 
   void Add(const Call& call) {
@@ -244,18 +260,22 @@ struct OneDnnStep::Frame {
 };
 
 std::unique_ptr<OneDnnStep> OneDnnStep::Find(const Fusion& fusion) {
-  dnnl::primitive_attr attr;
-  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  attr.set_post_ops(fusion.post_ops);
+  std::vector<const Fusion*> terms;
+  for (const Fusion& term : fusion.terms) terms.push_back(&term);
+  terms.push_back(&fusion);
   try {
-    dnnl::primitive_desc desc = fusion.make(fusion.weights, attr);
-    bool is_plain_loop =
-        std::string_view(desc.impl_info_str()).find("ref") != std::string_view::npos;
-    if (is_plain_loop || (fusion.must_reorder && !Reorders(desc, fusion.arguments))) {
-      return nullptr;
+    std::vector<dnnl::primitive_desc> descs;
+    int64_t scratchpad = 0;
+    for (const Fusion* term : terms) {
+      std::optional<dnnl::primitive_desc> desc = Describe(*term, fusion.copies);
+      if (!desc || (terms.size() > 1 && !WritesInPlace(*desc, term->arguments))) return nullptr;
+      scratchpad = std::max(scratchpad, static_cast<int64_t>(desc->scratchpad_desc().get_size()));
+      descs.push_back(*std::move(desc));
     }
-    if (fusion.copies != nullptr) desc = ShareWeights(fusion, attr, std::move(desc));
-    return std::unique_ptr<OneDnnStep>(new OneDnnStep(desc, fusion));
+    std::unique_ptr<OneDnnStep> step(new OneDnnStep(fusion.copies));
+    int64_t at = step->AddWs(scratchpad);
+    for (size_t i = 0; i < terms.size(); ++i) step->Add(descs[i], *terms[i], at);
+    return step;
   } catch (const dnnl::error& error) {
     bool absent = error.status == dnnl_unimplemented || error.status == dnnl_invalid_arguments;
     if (!absent) FailOneDnn(error, "creating a primitive");
@@ -263,26 +283,29 @@ std::unique_ptr<OneDnnStep> OneDnnStep::Find(const Fusion& fusion) {
   }
 }
 
-OneDnnStep::OneDnnStep(const dnnl::primitive_desc& desc, const Fusion& fusion)
-    : copies_(fusion.copies) {
-  call_.primitive = dnnl::primitive(desc);
+void OneDnnStep::Add(const dnnl::primitive_desc& desc, const Fusion& fusion, int64_t scratchpad) {
+  Call call{.primitive = dnnl::primitive(desc), .bindings = {}, .conversion = nullptr};
+  std::vector<Call> after;
   for (const auto* arguments : {&fusion.arguments, &fusion.post_op_arguments}) {
     for (const Argument& argument : *arguments) {
-      Bind(argument, desc.query_md(dnnl::query::exec_arg_md, argument.arg));
+      Bind(argument, desc.query_md(dnnl::query::exec_arg_md, argument.arg), call, after);
     }
   }
-  memory::desc scratchpad = desc.scratchpad_desc();
-  if (scratchpad.get_size() == 0) return;
-  call_.bindings.push_back({.arg = DNNL_ARG_SCRATCHPAD,
-                            .desc = scratchpad,
-                            .source = Source::kWs,
-                            .position = AddWs(static_cast<int64_t>(scratchpad.get_size()))});
+  if (desc.scratchpad_desc().get_size() > 0) {
+    call.bindings.push_back({.arg = DNNL_ARG_SCRATCHPAD,
+                             .desc = desc.scratchpad_desc(),
+                             .source = Source::kWs,
+                             .position = scratchpad});
+  }
+  terms_.push_back(calls_.size());
+  calls_.push_back(std::move(call));
+  std::ranges::move(after, std::back_inserter(calls_));
 }
 
 OneDnnStep::~OneDnnStep() { delete spare_.load(); }
 
-std::optional<memory> OneDnnStep::FindPacked(int arg) const {
-  for (const Binding& binding : call_.bindings) {
+std::optional<memory> OneDnnStep::FindPacked(size_t term, int arg) const {
+  for (const Binding& binding : calls_[terms_[term]].bindings) {
     if (binding.arg == arg && binding.source == Source::kPacked) {
       return packed_[binding.position]->to;
     }
@@ -296,16 +319,18 @@ int64_t OneDnnStep::AddWs(int64_t bytes) {
   return offset;
 }
 
-void OneDnnStep::Bind(const Argument& argument, const memory::desc& wanted) {
+void OneDnnStep::Bind(const Argument& argument, const memory::desc& wanted, Call& call,
+                      std::vector<Call>& after) {
   const Operand& operand = argument.operand;
   Binding given{.arg = argument.arg,
                 .desc = operand.given,
                 .source = operand.role == Operand::kInput ? Source::kInput : Source::kOutput,
-                .position = operand.index};
+                .position = operand.index,
+                .offset = operand.offset};
   Binding binding = given;
   binding.desc = wanted;
   if (IsSameLayout(operand.given, wanted)) {
-    call_.bindings.push_back(binding);
+    call.bindings.push_back(binding);
     return;
   }
   if (operand.constant != nullptr) {
@@ -317,12 +342,12 @@ void OneDnnStep::Bind(const Argument& argument, const memory::desc& wanted) {
     binding.source = Source::kWs;
     binding.position = AddWs(static_cast<int64_t>(wanted.get_size()));
     if (operand.role == Operand::kInput) {
-      before_.push_back(MakeReorder(given, binding));
+      calls_.push_back(MakeReorder(given, binding));
     } else {
-      after_.push_back(MakeReorder(binding, given));
+      after.push_back(MakeReorder(binding, given));
     }
   }
-  call_.bindings.push_back(binding);
+  call.bindings.push_back(binding);
 }
 
 OneDnnStep::Call OneDnnStep::MakeReorder(Binding from, Binding to) {
@@ -369,12 +394,11 @@ void OneDnnStep::Pack() {
 }
 
 bool OneDnnStep::Reads(int input) const {
-  auto reads = [&](const Call& call) {
-    return std::any_of(call.bindings.begin(), call.bindings.end(), [&](const Binding& binding) {
+  return std::ranges::any_of(calls_, [&](const Call& call) {
+    return std::ranges::any_of(call.bindings, [&](const Binding& binding) {
       return binding.source == Source::kInput && binding.position == input;
     });
-  };
-  return reads(call_) || std::any_of(before_.begin(), before_.end(), reads);
+  });
 }
 
 std::unique_ptr<OneDnnStep::Frame> OneDnnStep::TakeFrame() const {
@@ -384,8 +408,8 @@ std::unique_ptr<OneDnnStep::Frame> OneDnnStep::TakeFrame() const {
 
 std::byte* OneDnnStep::Resolve(const Binding& binding, const StepArgs& args) const {
   switch (binding.source) {
-    case Source::kInput: return args.inputs[binding.position];
-    case Source::kOutput: return args.outputs[binding.position];
+    case Source::kInput: return args.inputs[binding.position] + binding.offset;
+    case Source::kOutput: return args.outputs[binding.position] + binding.offset;
     case Source::kWs: return args.ws + binding.position;
     case Source::kPacked:
       return static_cast<std::byte*>(packed_[binding.position]->to.get_data_handle());
@@ -414,9 +438,7 @@ void OneDnnStep::Run(const StepArgs& args) const {
       FailOneDnn(dnnl::error(status, "dnnl_primitive_execute"), "running a primitive");
     }
   };
-  for (const Call& call : before_) execute(call);
-  execute(call_);
-  for (const Call& call : after_) execute(call);
+  for (const Call& call : calls_) execute(call);
   delete spare_.exchange(frame.release(), std::memory_order_release);
 }
 

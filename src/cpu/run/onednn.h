@@ -52,6 +52,7 @@ struct Operand {
   int index = 0;                        // among the step's inputs or outputs
   const std::byte* constant = nullptr;  // its data when it is a constant, else null
   dnnl::memory::desc given;
+  int64_t offset = 0;  // in bytes, from where the tensor of the step begins
 };
 // The step's input `index`, seen as `given`.
 Operand MakeInput(const StepSite& site, int index, dnnl::memory::desc given);
@@ -100,6 +101,9 @@ struct Fusion {
   // Counts as having no implementation unless it sees an argument that changes from call to call
   // otherwise than it lies.
   bool must_reorder = false;
+  // Run before it, in order, into the output as it lies: the terms of a sum to which the operation
+  // adds the last one. All but the first begin their post-ops with a sum.
+  std::vector<Fusion> terms;
   OneDnnCopies* copies = nullptr;  // null: the step shares its packed copies with none
 };
 
@@ -112,8 +116,9 @@ class OneDnnStep final : public PreparedStep {
   static std::unique_ptr<OneDnnStep> Find(const Fusion& fusion);
   ~OneDnnStep() override;
 
-  // The constant that is argument `arg` as the primitive reads it, when that is a packed copy.
-  std::optional<dnnl::memory> FindPacked(int arg) const;
+  // The constant that is argument `arg` of a term (the last one is the operation itself) as the
+  // primitive reads it, when that is a packed copy.
+  std::optional<dnnl::memory> FindPacked(size_t term, int arg) const;
 
   void Run(const StepArgs& args) const override;
   int64_t ws_bytes() const override { return ws_bytes_; }
@@ -128,6 +133,7 @@ class OneDnnStep final : public PreparedStep {
     dnnl::memory::desc desc;
     Source source = Source::kInput;
     int64_t position = 0;  // index of an input, output or packed constant; offset in the workspace
+    int64_t offset = 0;    // in an input or output
   };
   struct Call {
     dnnl::primitive primitive;
@@ -139,16 +145,19 @@ class OneDnnStep final : public PreparedStep {
   // oneDNN's handles for one Run; kept for the next one.
   struct Frame;
 
-  OneDnnStep(const dnnl::primitive_desc& desc, const Fusion& fusion);
-  void Bind(const Argument& argument, const dnnl::memory::desc& wanted);
+  explicit OneDnnStep(OneDnnCopies* copies) : copies_(copies) {}
+  void Add(const dnnl::primitive_desc& desc, const Fusion& fusion, int64_t scratchpad);
+  // Adds the argument to `call`, and the reorders that it needs to the calls before and `after` it.
+  void Bind(const Argument& argument, const dnnl::memory::desc& wanted, Call& call,
+            std::vector<Call>& after);
   int64_t AddWs(int64_t bytes);
   Call MakeReorder(Binding from, Binding to);
   bool IsFresh(const PackedCopy& copy) const;
   std::unique_ptr<Frame> TakeFrame() const;
   std::byte* Resolve(const Binding& binding, const StepArgs& args) const;
 
-  std::vector<Call> before_, after_;
-  Call call_;
+  std::vector<Call> calls_;
+  std::vector<size_t> terms_;  // the positions of the primitives that are no reorders
   std::vector<std::shared_ptr<PackedCopy>> packed_;
   OneDnnCopies* copies_ = nullptr;  // where they come from; null: they are this step's own
   int64_t ws_bytes_ = 0;

@@ -120,7 +120,7 @@ void AddPostOps(const StepSite& site, const FusedBody& fused, size_t first,
       fusion.post_ops.append_eltwise(post_op.algorithm, post_op.alpha, post_op.beta);
       continue;
     }
-    int arg = DNNL_ARG_ATTR_MULTIPLE_POST_OP(static_cast<int>(i - first)) | DNNL_ARG_SRC_1;
+    int arg = DNNL_ARG_ATTR_MULTIPLE_POST_OP(fusion.post_ops.len()) | DNNL_ARG_SRC_1;
     fusion.post_ops.append_binary(post_op.algorithm,
                                   post_op.per_channel ? DenseDesc(given[i]) : out);
     fusion.post_op_arguments.push_back(
