@@ -429,7 +429,7 @@ def test_a_process_ends_without_complaint():
 
 
 def test_settings_without_an_effect_are_noted():
-    options = {"max_aux_streams": 2, "sparse_weights": True, "hardware_compatible": True}
+    options = {"max_aux_streams": 2, "sparse_weights": True}
     x = torch.randn(3, 64).cuda()
     program = torch_stator.compile(Mlp().cuda(), (x,), min_block_size=1, **options)
     notes = program.report["notes"]
