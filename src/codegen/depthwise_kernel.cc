@@ -118,7 +118,6 @@ std::vector<Attrs> FindDepthwiseVariants(const CudaSite& site) {
   if (!few) add(2, 8, 2);
   add(2, 4, few ? 1 : 2);
   add(2, 8, 1);
-  add(4, 4, 1);
   if (few) add(2, 2, 1);
   return variants;
 }

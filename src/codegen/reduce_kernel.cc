@@ -3,8 +3,9 @@
 // Form "inner", where the reduced dims are the contiguous ones: `threads` threads run along the
 // elements of one result. Form "outer": neighbouring threads have neighbouring results, and the
 // elements of a result are shared out among `slices` rows of threads, which join their parts in
-// shared memory. Sums are kept in float, in double for f64; integers wrap in their own dtype. The
-// variance takes two passes, the mean first.
+// shared memory, and, where results are few, among the `split` blocks of a cluster, which do so
+// too. Sums are kept in float, in double for f64; integers wrap in their own dtype. The variance
+// takes two passes, the mean first.
 #include <algorithm>
 
 #include "base/error.h"
@@ -73,16 +74,35 @@ std::optional<Reduction> FindReduction(const CudaSite& site) {
   return found;
 }
 
+// Whether blocks of a cluster can share a result: parts are floats in each other's memory.
+bool CanSplit(const CudaSite& site, const Reduction& found) {
+  std::string_view op = found.node->op->name;
+  return site.target.capability >= 90 && ComputeType(site.body.type(found.x).dtype) == "float" &&
+         (op == "sum" || op == "mean" || op == "amax" || op == "amin" || op == "prod");
+}
+
 std::vector<Attrs> FindReduceVariants(const CudaSite& site) {
   std::optional<Reduction> found = FindReduction(site);
   if (!found) return {};
   Dim size = found->reduced.count(), count = found->kept.count();
   if (!found->inner) {
-    auto make = [](int slices) { return Attrs{{"slices", Dim(slices)}, {"threads", Dim(0)}}; };
+    auto make = [](int slices, int split = 1) {
+      return Attrs{{"slices", Dim(slices)}, {"split", Dim(split)}, {"threads", Dim(0)}};
+    };
     bool is_short = size.is_static() && size.value() <= 16;
-    return is_short ? std::vector<Attrs>{make(1), make(8)} : std::vector<Attrs>{make(8), make(16)};
+    if (is_short) return {make(1), make(8)};
+    std::vector<Attrs> variants = {make(8), make(16)};
+    constexpr int kCluster = 8;
+    Dim blocks = CeilDiv(count, kWarp);
+    bool few = blocks.is_static() && size.is_static() &&
+               blocks.value() * kCluster <= 2 * site.target.num_sms &&
+               size.value() >= 4 * 8 * kCluster;
+    if (few && CanSplit(site, *found)) variants.insert(variants.begin(), make(8, kCluster));
+    return variants;
   }
-  auto make = [](int threads) { return Attrs{{"slices", Dim(0)}, {"threads", Dim(threads)}}; };
+  auto make = [](int threads) {
+    return Attrs{{"slices", Dim(0)}, {"split", Dim(1)}, {"threads", Dim(threads)}};
+  };
   if (!size.is_static()) return {make(128)};
   if (size.value() <= 256) return {make(kWarp)};
   if (size.value() <= 2048) return {make(128), make(kWarp)};
@@ -100,6 +120,7 @@ class ReduceWriter {
         dtype_(site.body.type(found_.x).dtype),
         threads_(variant.GetInt("threads")),
         slices_(variant.GetInt("slices")),
+        split_(variant.GetInt("split")),
         names_(MakeNames()),
         vectors_(text_, found_.all, 1, "", names_) {
     bool number = op_ != "any" && op_ != "all";
@@ -118,7 +139,8 @@ class ReduceWriter {
     } else {
       WriteOnlyPass();
     }
-    std::string done = threads_ == 0       ? "slice == 0 && k < " + text_.Size(found_.kept.count())
+    std::string first = split_ == 1 ? "slice == 0" : "slice == 0 && part == 0";
+    std::string done = threads_ == 0       ? first + " && k < " + text_.Size(found_.kept.count())
                        : threads_ == kWarp ? "threadIdx.x % 32 == 0"
                                            : "threadIdx.x == 0";
     text_.Open("if ({})", done);
@@ -129,8 +151,9 @@ class ReduceWriter {
                                  : threads_ == kWarp ? kWarp * kRowsPerBlock
                                                      : threads_);
     int64_t results = threads_ == 0 ? kWarp : threads_ == kWarp ? kRowsPerBlock : 1;
-    return text_.Finish(EntryName("reduce", site_.body), {CeilDiv(found_.kept.count(), results)},
-                        block);
+    return text_.Finish(
+        EntryName("reduce", site_.body), {CeilDiv(found_.kept.count(), results) * split_}, block,
+        split_ == 1 ? 0 : 4 * kWarp * static_cast<int>(slices_ + 1), static_cast<int>(split_));
   }
 
  private:
@@ -153,7 +176,12 @@ class ReduceWriter {
   void WriteResult() {
     std::string count = text_.Size(found_.kept.count());
     if (threads_ == 0) {
-      text_.Line("const Index k = Index(blockIdx.x) * 32 + threadIdx.x % 32;");
+      std::string block = "Index(blockIdx.x)";
+      if (split_ > 1) {
+        text_.Line("const Index part = blockIdx.x % {};", split_);
+        block = fmt::format("(blockIdx.x / {})", split_);
+      }
+      text_.Line("const Index k = {} * 32 + threadIdx.x % 32;", block);
       text_.Line("const Index slice = threadIdx.x / 32;");
     } else if (threads_ == kWarp) {
       text_.Line("const Index k = Index(blockIdx.x) * {} + threadIdx.x / 32;", kRowsPerBlock);
@@ -189,7 +217,8 @@ class ReduceWriter {
     std::string size = text_.Size(found_.reduced.count());
     if (threads_ == 0) {
       text_.Open("if (k < {})", text_.Size(found_.kept.count()));
-      text_.Open("for (Index i = slice; i < {}; i += {})", size, slices_);
+      std::string first = split_ == 1 ? "slice" : fmt::format("part * {} + slice", slices_);
+      text_.Open("for (Index i = {}; i < {}; i += {})", first, size, slices_ * split_);
     } else {
       text_.Open("for (Index i = threadIdx.x{}; i < {}; i += {})", threads_ == kWarp ? " % 32" : "",
                  size, threads_);
@@ -220,7 +249,11 @@ class ReduceWriter {
     }
     int64_t parts = threads_ == 0 ? slices_ * kWarp : threads_ / kWarp;
     if (threads_ == 0 && slices_ == 1) return;
-    text_.Line("__shared__ {} {}_parts[{}];", type_, result, parts);
+    if (split_ == 1) {
+      text_.Line("__shared__ {} {}_parts[{}];", type_, result, parts);
+    } else {
+      text_.Line("float* const {}_parts = reinterpret_cast<float*>(DynamicShared());", result);
+    }
     if (threads_ > 0) {
       text_.Line("{} = BlockReduce<{}>({}, {}(), {}_parts);", result, threads_, result, op, result);
       return;
@@ -228,9 +261,24 @@ class ReduceWriter {
     text_.Line("{}_parts[threadIdx.x] = {};", result, result);
     text_.Line("__syncthreads();");
     text_.Line("{} = {}_parts[threadIdx.x % 32];", result, result);
-    text_.OpenLoop("part", slices_ - 1);
-    text_.Line("{0} = {1}()({0}, {0}_parts[(part + 1) * 32 + threadIdx.x % 32]);", result, op);
+    text_.OpenLoop("other", slices_ - 1);
+    text_.Line("{0} = {1}()({0}, {0}_parts[(other + 1) * 32 + threadIdx.x % 32]);", result, op);
     text_.Close();
+    if (split_ > 1) WriteJoinOfCluster(result, op);
+  }
+
+  // The parts of the cluster's blocks meet in the first one.
+  void WriteJoinOfCluster(std::string_view result, std::string_view op) {
+    text_.Line("float* const of_block = {}_parts + {};", result, kWarp * slices_);
+    text_.Line("if (slice == 0) of_block[threadIdx.x] = {};", result);
+    text_.Line("ClusterSync();");
+    text_.Open("if (part == 0 && slice == 0)");
+    text_.OpenLoop("other", split_ - 1);
+    text_.Line("{0} = {1}()({0}, LoadFromBlock<1>(of_block + threadIdx.x, other + 1)[0]);", result,
+               op);
+    text_.Close();
+    text_.Close();
+    text_.Line("ClusterSync();  // the first one reads this block's part");
   }
 
   std::string ResultText() {
@@ -249,7 +297,7 @@ class ReduceWriter {
   BodyText values_;
   std::string_view op_;
   DType dtype_;
-  int64_t threads_, slices_;
+  int64_t threads_, slices_, split_;
   std::vector<std::string> names_;
   VectorText vectors_;
   std::string type_;  // in which elements are folded

@@ -114,7 +114,8 @@ TEST(CudaEmulation, Reduce) {
                    .slack = 10,
                    .scale = {0.5}});
   };
-  const char* kShapes[][2] = {{"_[5, 96]", "axes = [1], keepdim = false"},
+  const char* kShapes[][2] = {{"_[2, 40, 18, 15]@0231", "axes = [2, 3], keepdim = true"},
+                              {"_[5, 96]", "axes = [1], keepdim = false"},
                               {"_[96, 33]", "axes = [0], keepdim = true"},
                               {"_[2, 3, 7]", "axes = [0, 2], keepdim = false"},
                               {"_[2, 5, 3, 9]@0231", "axes = [2, 3], keepdim = false"},

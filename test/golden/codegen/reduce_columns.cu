@@ -4,7 +4,7 @@ graph @reduce(%x: f16[1, 2048, 7, 7]@0231) {
   return %0
 }
 // EXPECT
-// variant {form = "reduce", slices = 8, threads = 0}
+// variant {form = "reduce", slices = 8, split = 1, threads = 0}
 // grid [64, 1, 1], 256 threads, 0 bytes
 #include "prelude.cuh"
 
@@ -36,8 +36,8 @@ extern "C" __global__ void __launch_bounds__(256) reduce_mean(
   __syncthreads();
   result = result_parts[threadIdx.x % 32];
 #pragma unroll
-  for (int part = 0; part < 7; ++part) {
-    result = Sum()(result, result_parts[(part + 1) * 32 + threadIdx.x % 32]);
+  for (int other = 0; other < 7; ++other) {
+    result = Sum()(result, result_parts[(other + 1) * 32 + threadIdx.x % 32]);
   }
   if (slice == 0 && k < 2048) {
     v0_at[k] = CastTo<f16>(result / 49);

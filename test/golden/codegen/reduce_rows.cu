@@ -5,7 +5,7 @@ graph @reduce(%x: f16[8, 768]) {
   return %1
 }
 // EXPECT
-// variant {form = "reduce", slices = 0, threads = 128}
+// variant {form = "reduce", slices = 0, split = 1, threads = 128}
 // grid [8, 1, 1], 128 threads, 0 bytes
 #include "prelude.cuh"
 
