@@ -12,7 +12,8 @@
 //
 // For CUDA: the stem of a ViT takes cuDNN 58 us on an H100 at batch 1 (docs/performance.md), with
 // its three channels padded to eight; the patches are one copy, and the product's rows are what a
-// transformer reads next. Each element of x is in one patch, so that none is copied twice.
+// transformer reads next. Each element of x is in one patch, so that none is copied twice. A
+// convolution of single pixels (squeeze and excitation) is such a product, too.
 #include "passes/match.h"
 #include "passes/passes.h"
 
@@ -46,7 +47,10 @@ ValueId ConvToProduct(Rewriter& rewriter, const Node& node) {
   bool side_by_side = AreAll(attrs.GetInts("padding"), 0) && AreAll(attrs.GetInts("dilation"), 1) &&
                       w[2] == Dim(stride[0]) && w[3] == Dim(stride[1]) &&
                       x[2].value() % stride[0] == 0 && x[3].value() % stride[1] == 0;
-  if (!side_by_side || stride[0] * stride[1] < kMinPatch || !rewriter.Start()) return {};
+  bool is_pixel = x[2] == Dim(1) && x[3] == Dim(1);  // a product as it is
+  if (!side_by_side || (stride[0] * stride[1] < kMinPatch && !is_pixel) || !rewriter.Start()) {
+    return {};
+  }
 
   Dim rows = x[2].value() / stride[0], columns = x[3].value() / stride[1];
   Dim patch = w[1] * w[2] * w[3];
