@@ -52,9 +52,15 @@ test: lint build
 	@$(CTEST)
 	@$(PYTEST) test
 
+# In two processes of one thread, each half of the time.
+UNIT := $(PYTEST) -m "not slow" --ignore test/conformance
+UNIT_SECOND := $(wildcard test/python/test_[e-z]*.py)
+unit: export OMP_NUM_THREADS := 1
 unit: build
 	@$(CTEST)
-	@$(PYTEST) test -m "not slow" --ignore test/conformance
+	@$(UNIT) test $(addprefix --ignore ,$(UNIT_SECOND)) > $(BUILD)/unit.log 2>&1 & first=$$!; \
+	  $(UNIT) $(UNIT_SECOND); second=$$?; wait $$first; first=$$?; \
+	  cat $(BUILD)/unit.log; exit $$((first + second))
 
 conformance: build
 	@$(PYTEST) test/conformance/test_ops.py $(if $(K),-k $(K))

@@ -9,7 +9,7 @@ import ctypes
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,12 @@ class Engine(tvm_ffi.Object):
         def plan_bytes(self) -> bytes:
             """The plan as a file, with the weights that the engine holds now."""
 
+        def bare_plan_bytes(self) -> bytes:
+            """The plan as a file without weights."""
+
+        def weight_contents(self) -> Sequence[bytes]:
+            """The weights that the engine holds now, in the order of their names."""
+
 
 @tvm_ffi.register_object("stator.EngineGroup")
 class EngineGroup(tvm_ffi.Object):
@@ -126,6 +132,7 @@ _load_plan_bytes = tvm_ffi.get_global_func("stator.load_plan_bytes")
 _load_plan_file = tvm_ffi.get_global_func("stator.load_plan_file")
 _compile_text = tvm_ffi.get_global_func("stator.compile_text")
 _evaluate_text = tvm_ffi.get_global_func("stator.evaluate_text")
+_hash = tvm_ffi.get_global_func("stator.hash")
 _op_table = tvm_ffi.get_global_func("stator.op_table")
 _overloads = tvm_ffi.get_global_func("stator.overloads")
 _counters = tvm_ffi.get_global_func("stator.counters")
@@ -146,9 +153,21 @@ def engine_group() -> EngineGroup:
     return _engine_group()
 
 
-def load_plan_bytes(data: bytes, ordinal: int = 0, group: EngineGroup | None = None) -> Engine:
-    """`ordinal`: of the CUDA device, for a plan that needs one. `group`: that it joins."""
-    return _load_plan_bytes(data, ordinal, group or _engine_group())
+def load_plan_bytes(
+    data: bytes,
+    ordinal: int = 0,
+    group: EngineGroup | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> Engine:
+    """`ordinal`: of the CUDA device, for a plan that needs one. `group`: that it joins. `weights`:
+    those that the plan came without, as bytes on the CPU."""
+    names, tensors = list(weights or {}), list((weights or {}).values())
+    return _load_plan_bytes(data, ordinal, group or _engine_group(), names, tensors)
+
+
+def hash_bytes(data: bytes) -> str:
+    """XXH3-128 as a hexadecimal number."""
+    return _hash(data)
 
 
 def load_plan_file(path: str, ordinal: int = 0) -> Engine:

@@ -2,8 +2,9 @@
 
 In:  a Program, or a path. Out: a file that needs no model; or a Program that runs it.
 File: a zip archive of `program.json` (signature and steps), for each step `engines/<step>.plan`
-(docs/plan_format.md, with its weights) or `torch/<step>.json` (torch_part.py), and `state/<input>`
-and `constants/<i>`, the bytes of tensors. Nothing in it is code or a pickle.
+(docs/plan_format.md, without weights) or `torch/<step>.json` (torch_part.py), and the bytes of
+tensors: `weights/<hash>` of engines, each content once, `state/<input>` and `constants/<i>`.
+Nothing in it is code or a pickle. In version 3 a plan has its weights.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ from .saved_weights import SavedWeights
 from .signature import DynamicSize, Input, Size
 from .torch_part import part_from_json, part_to_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+OLDEST_VERSION = 3  # that can be read
 _KINDS = ("user", "state", "constant")
 _MAX_VALUES = 2**24  # of a graph
 
@@ -71,6 +73,7 @@ def save(program: Program, path: str | os.PathLike[str]) -> None:
     tensors |= {f"constants/{i}": constant for i, constant in enumerate(runner.constants)}
     entries = {name: tensor_to_entry(tensor) for name, tensor in tensors.items()}
     parts = [_part_to_entry(i, part) for i, part in enumerate(runner.parts)]
+    weights = _EngineWeights()
     document = {
         "version": FORMAT_VERSION,
         "device": program.compilation.device.type,
@@ -82,6 +85,11 @@ def save(program: Program, path: str | os.PathLike[str]) -> None:
         "orders": {str(i): order for i, order in orders.items()},
         "tensors": {name: described for name, (described, _) in entries.items()},
         "parts": [name for name, _ in parts],
+        "weights": {
+            name: weights.add(part)
+            for (name, _), part in zip(parts, runner.parts, strict=True)
+            if isinstance(part, _ffi.Engine)
+        },
         "runner": runner.to_dict(),
     }
     with write_archive(path) as archive:
@@ -90,14 +98,31 @@ def save(program: Program, path: str | os.PathLike[str]) -> None:
             archive.writestr(name, content)
         for name, (_, data) in entries.items():
             archive.writestr(name, data)
+        for name, data in weights.entries.items():
+            archive.writestr(name, data)
 
 
 def _part_to_entry(step: int, part: Any) -> tuple[str, bytes | str]:
     if isinstance(part, _ffi.Engine):
-        return f"engines/{step}.plan", part.plan_bytes()
+        return f"engines/{step}.plan", part.bare_plan_bytes()
     if isinstance(part, GraphModule):
         return f"torch/{step}.json", part_to_json(part)
     raise UnsupportedError("engines of `use_python_runtime` have no plan to save")
+
+
+class _EngineWeights:
+    """The weights of a program's engines as entries of its file, each content once."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, bytes] = {}
+
+    def add(self, engine: _ffi.Engine) -> dict[str, str]:
+        """The entries of an engine's weights, by name."""
+        found = {}
+        for name, content in zip(engine.weight_names(), engine.weight_contents(), strict=True):
+            found[name] = f"weights/{_ffi.hash_bytes(content)}"
+            self.entries.setdefault(found[name], content)
+        return found
 
 
 def load(
@@ -122,10 +147,10 @@ def _read(archive: Archive, op_libraries: Collection[str], asked: torch.device |
     document = archive.read_json("program.json")
     with checked("`program.json`"):
         version = document["version"]
-        if version != FORMAT_VERSION:
+        if type(version) is not int or not OLDEST_VERSION <= version <= FORMAT_VERSION:
             raise VersionMismatchError(
-                f"it has format version {version!r}, and this is version {FORMAT_VERSION}: save "
-                "it again with the torch_stator that loads it"
+                f"it has format version {version!r}, and this reads {OLDEST_VERSION} to "
+                f"{FORMAT_VERSION}: save it again with the torch_stator that loads it"
             )
         saved = document.get("device", "cpu")
         require(saved in ("cpu", "cuda"), f"it was compiled for {saved!r}")
@@ -137,14 +162,16 @@ def _read(archive: Archive, op_libraries: Collection[str], asked: torch.device |
             for name, described in document["tensors"].items()
         }
         group = _ffi.engine_group()
+        weights = _read_weights(archive, document.get("weights", {}))
         parts = [
-            _read_part(archive, name, op_libraries, ordinal, group) for name in document["parts"]
+            _read_part(archive, name, op_libraries, ordinal, group, weights.get(name, {}))
+            for name in document["parts"]
         ]
         runner = _read_runner(document["runner"], len(inputs), parts, tensors)
         state = {i: tensors.get(f"state/{i}") for i, s in enumerate(inputs) if s.kind == "state"}
         _require_state(inputs, state, runner)
         mutated = list(document["mutated"])
-        weights = SavedWeights(
+        saved_weights = SavedWeights(
             inputs,
             state,
             _read_orders(document["orders"], inputs),
@@ -153,11 +180,11 @@ def _read(archive: Archive, op_libraries: Collection[str], asked: torch.device |
         program = Program(
             runner,
             inputs,
-            weights.getters(),
+            saved_weights.getters(),
             mutated,
             spec_from_json(document["in_spec"]),
             spec_from_json(document["out_spec"]),
-            weights=weights,
+            weights=saved_weights,
         )
         _check_counts(program)
         return program
@@ -214,15 +241,33 @@ def _find_ordinal(saved: str, asked: torch.device | None) -> int:
     return with_ordinal(asked or torch.device("cuda")).index
 
 
+def _read_weights(
+    archive: Archive, document: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """By part and name; of engines that share a weight, one tensor."""
+    entries = {entry for weights in document.values() for entry in weights.values()}
+    tensors = {}
+    for entry in sorted(entries):
+        data = archive.read(entry)
+        require(entry == f"weights/{_ffi.hash_bytes(data)}", f"`{entry}` is damaged")
+        empty = torch.empty(0, dtype=torch.uint8)
+        tensors[entry] = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else empty
+    return {
+        part: {name: tensors[entry] for name, entry in weights.items()}
+        for part, weights in document.items()
+    }
+
+
 def _read_part(
     archive: Archive,
     name: str,
     op_libraries: Collection[str],
     ordinal: int,
     group: _ffi.EngineGroup,
+    weights: Mapping[str, torch.Tensor],
 ) -> Any:
     if name.startswith("engines/"):
-        return _ffi.load_plan_bytes(archive.read(name), ordinal, group)
+        return _ffi.load_plan_bytes(archive.read(name), ordinal, group, weights)
     return part_from_json(archive.read_json(name), op_libraries)
 
 

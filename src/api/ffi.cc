@@ -24,6 +24,7 @@
 #include "api/dlpack.h"
 #include "base/error.h"
 #include "base/file_map.h"
+#include "base/hash.h"
 #include "base/target.h"
 #include "compile/compile.h"
 #include "import/import.h"
@@ -54,6 +55,10 @@ auto Guard(Fn&& fn) {
 }
 
 std::string_view View(const ffi::String& text) { return {text.data(), text.size()}; }
+
+ffi::Bytes ToBytes(std::span<const std::byte> bytes) {
+  return ffi::Bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
 
 // The content of a dense row-major tensor, kept alive by the result.
 ConstantData MakeWeight(const ffi::Tensor& tensor, std::string_view name) {
@@ -292,12 +297,21 @@ CompiledModuleRef CompileProgram(const ffi::String& program, const ffi::Array<ff
   return CompiledModuleRef(Compile(imported, parsed), GetOrdinal(parsed.device));
 }
 
-// The binding of weights that a plan file came without is the caller's: set_weight, then refit.
-EngineRef LoadPlanBytes(const ffi::Bytes& bytes, int64_t ordinal, EngineGroupRef group) {
+// `names` and `tensors`: the weights that the plan came without, as bytes on the CPU.
+EngineRef LoadPlanBytes(const ffi::Bytes& bytes, int64_t ordinal, EngineGroupRef group,
+                        const ffi::Array<ffi::String>& names,
+                        const ffi::Array<ffi::Tensor>& tensors) {
   auto owner = std::make_shared<ffi::Bytes>(bytes);
   auto data = std::as_bytes(std::span(owner->data(), owner->size()));
-  return EngineRef(std::make_shared<const Plan>(PlanFromBytes(data, owner)),
-                   static_cast<int>(ordinal), std::move(group));
+  auto plan = std::make_shared<Plan>(PlanFromBytes(data, owner));
+  for (size_t i = 0; i < names.size(); ++i) {
+    auto it = std::ranges::find(plan->weights, View(names[i]), &PlanWeight::name);
+    if (it == plan->weights.end()) {
+      Fail(ErrorKind::kCorruptFile, "the plan has no weight `{}`", View(names[i]));
+    }
+    it->data = MakeWeight(tensors[i], View(names[i]));
+  }
+  return EngineRef(std::move(plan), static_cast<int>(ordinal), std::move(group));
 }
 
 EngineRef LoadPlanFile(const ffi::String& path, int64_t ordinal) {
@@ -441,10 +455,24 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            [](EngineRef self) {
              return Guard([&] { return ffi::String(PlanToText(self->engine().plan())); });
            })
-      .def("plan_bytes", [](EngineRef self) {
+      .def("plan_bytes",
+           [](EngineRef self) {
+             return Guard([&] { return ToBytes(PlanToBytes(self->engine().MakePlan())); });
+           })
+      .def("bare_plan_bytes",
+           [](EngineRef self) {
+             Plan plan = self->engine().plan();
+             for (PlanWeight& weight : plan.weights) weight.data = {};
+             return Guard([&] { return ToBytes(PlanToBytes(plan)); });
+           })
+      .def("weight_contents", [](EngineRef self) {
         return Guard([&] {
-          std::vector<std::byte> bytes = PlanToBytes(self->engine().MakePlan());
-          return ffi::Bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+          Plan plan = self->engine().MakePlan();
+          ffi::Array<ffi::Bytes> contents;
+          for (const PlanWeight& weight : plan.weights) {
+            contents.push_back(ToBytes({weight.data.bytes, weight.data.size}));
+          }
+          return contents;
         });
       });
   refl::ObjectDef<EngineGroupObj>();
@@ -480,6 +508,10 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("stator.add_cuda_folder", [](ffi::String folder) { AddCudaFolder(folder); })
       .def("stator.on_cuda_out_of_memory",
            [](ffi::Function release) { OnCudaOutOfMemory([release] { release(); }); })
+      .def("stator.hash",
+           [](const ffi::Bytes& bytes) {
+             return ffi::String(Hash128(bytes.data(), bytes.size()).ToString());
+           })
       .def("stator.op_table", [] { return ffi::String(OpTableToJson()); })
       .def("stator.overloads", [] { return ffi::String(nlohmann::json(ListOverloads()).dump()); });
 }

@@ -47,6 +47,7 @@ def test_attention(run):
     run(Attention().eval(), torch.randn(2, 7, 16))
 
 
+@pytest.mark.slow
 def test_the_backend_is_found_without_an_import():
     code = (
         "import torch; f = torch.compile(torch.nn.ReLU().eval(), backend='stator'); "

@@ -207,6 +207,7 @@ def test_the_report_shows_each_graph():
     assert "note: graph `false_graph_0` of cond" in text
 
 
+@pytest.mark.slow
 def test_verify_and_the_python_runtime():
     model = Nested().eval()
     assert torch_stator.verify(model, (INPUTS[1],), min_block_size=1).ok

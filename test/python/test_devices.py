@@ -89,6 +89,7 @@ def test_tf32_where_torch_allows_it():
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.slow
 def test_no_cuda_library_is_loaded_for_the_cpu():
     script = """
         import torch

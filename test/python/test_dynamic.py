@@ -193,6 +193,7 @@ class Tokens(nn.Module):
         return self.model(ids)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiny_bert, tiny_gpt2])
 def test_a_transformer_of_any_length(compilations, make):
     model = Tokens(make()).eval()
@@ -203,6 +204,7 @@ def test_a_transformer_of_any_length(compilations, make):
     assert whole(compilations[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiny_bert, tiny_gpt2])
 def test_a_transformer_of_any_length_ahead_of_time(make):
     model = Tokens(make()).eval()

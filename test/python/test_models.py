@@ -95,7 +95,17 @@ def make_gpt2():
 SMALL = [make_resnet18, make_mobilenet, make_vit, make_timm_vit, make_bert, make_gpt2]
 
 
-@pytest.mark.parametrize("make", SMALL, ids=lambda f: f.__name__.removeprefix("make_"))
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(
+            make,
+            id=make.__name__.removeprefix("make_"),
+            marks=[] if make is make_resnet18 else pytest.mark.slow,
+        )
+        for make in SMALL
+    ],
+)
 def test_small_model(make, compilations):
     model, inputs = make()
     compare(randomise(model), inputs, compilations)

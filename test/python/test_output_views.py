@@ -105,6 +105,7 @@ def _describe(tensors):
     return [t.shape for t in tensors], strides, shared, apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 @settings(
     max_examples=25,

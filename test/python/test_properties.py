@@ -1,5 +1,6 @@
 """Whatever the sizes and strides of an input are: the engine's result is eager's."""
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ def strided(draw):
     return memory.as_strided(shape, strides, offset)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=20,
     deadline=None,

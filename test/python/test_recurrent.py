@@ -68,6 +68,7 @@ def test_in_one_engine(name, allow_rnn, compilations):
     check(compiled, model, torch.randn(3, 2, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lstm", "gru of two layers and directions"])
 def test_dynamic_sizes_and_a_state(name, allow_rnn):
     model = Model(LAYERS[name]()).eval()

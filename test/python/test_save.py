@@ -10,7 +10,9 @@ import resource
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch_stator
@@ -21,6 +23,7 @@ from torch_stator import (
     InvalidArgumentError,
     UnsupportedError,
     VersionMismatchError,
+    _ffi,
 )
 
 Pair = collections.namedtuple("Pair", "first second")
@@ -107,7 +110,8 @@ def loaded(net, reload):
     return reload(make(net, IMAGE))
 
 
-IMAGE = torch.randn(2, 3, 8, 8)
+# The same in each process: frexp makes small numbers large, rounding errors included.
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 # ---- equal results
@@ -298,6 +302,73 @@ def test_files_that_are_none(entries, tmp_path):
     write(path, entries, zipfile.ZIP_DEFLATED)
     with pytest.raises(CorruptFileError, match="is packed"):
         torch_stator.load(path)
+
+
+PROGRAMS = sorted((Path(__file__).parents[1] / "data/programs").glob("*.stator"))
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_a_file_of_an_earlier_version(path):
+    """Saved by the release whose format version its name tells, of a model that computes
+    fc(sum(frexp(fc(x))) * scale).tanh(), in two engines; beside it what came out."""
+    expected = torch.from_numpy(np.load(path.with_suffix(".npy")))
+    x = torch.linspace(-2, 2, 24).view(3, 8)
+    program = torch_stator.load(path)
+    torch.testing.assert_close(program(x), expected)
+    torch_stator.refit(program, {"fc.weight": torch.zeros(8, 8), "fc.bias": torch.full((8,), 0.5)})
+    torch.testing.assert_close(program(x), torch.full((3, 8), 0.5).tanh())
+
+
+class Tied(nn.Module):
+    """Two engines, with torch between them, that read one weight of 4 MiB; tied to a third."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.other = (nn.Linear(1024, 1024, bias=False) for _ in range(2))
+        self.other.weight = self.fc.weight
+
+    def forward(self, x):
+        return self.other(self.fc(self.fc(x).abs()).tanh())
+
+
+def test_a_weight_is_in_the_file_once(tmp_path):
+    model, x = Tied().requires_grad_(False), torch.randn(16, 1024)
+    options = {"optimization_level": 0, "min_block_size": 1, "torch_executed_ops": {"aten.abs"}}
+    program = torch_stator.compile(model, (x,), **options)
+    assert sum(isinstance(part, _ffi.Engine) for part in program.runner.parts) == 2
+    program.save(tmp_path / "it")
+    assert (tmp_path / "it").stat().st_size < 5 * 2**20
+    loaded = torch_stator.load(tmp_path / "it")
+    torch.testing.assert_close(loaded(x), model(x))
+    other = Tied().requires_grad_(False)
+    torch_stator.refit(loaded, other)
+    torch.testing.assert_close(loaded(x), other(x))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"fc.weight": "program.json"}, "is damaged"),
+        ({"fc.weight": "weights/0"}, "missing"),
+        ({}, "has no data"),
+        ([], "cannot be read"),
+    ],
+)
+def test_weights_that_are_none(entries, tmp_path, weights, message):
+    engine = next(name for name in entries if name.startswith("engines/"))
+    path = tmp_path / "it"
+    write(path, edited(entries, "program.json", "weights", engine, value=weights))
+    with pytest.raises(CorruptFileError, match=message):
+        torch_stator.load(path)
+
+
+def test_a_weight_that_no_engine_has(entries, tmp_path):
+    engine = next(name for name in entries if name.startswith("engines/"))
+    weights = json.loads(entries["program.json"])["weights"][engine]
+    weights["nothing"] = next(iter(weights.values()))
+    write(tmp_path / "it", edited(entries, "program.json", "weights", engine, value=weights))
+    with pytest.raises(CorruptFileError, match="no weight `nothing`"):
+        torch_stator.load(tmp_path / "it")
 
 
 def test_another_version(entries, tmp_path):

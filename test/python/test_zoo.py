@@ -15,6 +15,7 @@ from zoo import jobs, measure, rows, table
 SLICE = ("lraspp_mobilenet_v3_large", "ghostnet_100", "opt", "llama_generate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLICE)
 def test_model(name):
     row = measure.measure(name, rounds=0)
