@@ -104,11 +104,7 @@ HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, int64_t weight_stri
                           float* HWY_RESTRICT sums, int64_t sum_stride) {
   VF acc[kRows][kV];
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kV; ++v) {
-      acc[r][v] = factors == nullptr ? hn::Zero(kD)
-                                     : hn::Mul(hn::Set(kD, factors[r]),
-                                               hn::LoadU(kD, sums + r * sum_stride + v * kWidth));
-    }
+    for (int v = 0; v < kV; ++v) acc[r][v] = hn::Zero(kD);
   }
   for (int64_t j = 0; j < num_keys; ++j) {
     VF x[kV];
@@ -124,7 +120,11 @@ HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, int64_t weight_stri
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kV; ++v) {
-      hn::StoreU(acc[r][v], kD, sums + r * sum_stride + v * kWidth);
+      float* sum = sums + r * sum_stride + v * kWidth;
+      VF added = factors == nullptr
+                     ? acc[r][v]
+                     : hn::MulAdd(hn::Set(kD, factors[r]), hn::LoadU(kD, sum), acc[r][v]);
+      hn::StoreU(added, kD, sum);
     }
   }
 }
@@ -178,9 +178,11 @@ void FinishScores(const Bias& bias, bool causal, int64_t distance, int64_t num_k
   }
 }
 
-// scores = e^(scores - top), added to `total`. `top` is finite or NaN, or +inf for a NaN result.
+// scores = e^(scores - top), and in `total` their sum. `top` is finite or NaN, or +inf for a NaN
+// result.
 template <int kQ>
 void Exponentiate(int64_t num_keys, const F (&top)[kQ], float* scores, F (&total)[kQ]) {
+  std::fill(total, total + kQ, F(0));
   for (int64_t j = 0; j < num_keys; ++j) {
     for (int v = 0; v < kQ; ++v) {
       float* at = scores + (j * kQ + v) * kWidth;
@@ -222,7 +224,7 @@ class HeadRunner {
       std::copy(top, top + kQ, old_top);
       FinishScores<kQ>(bias, shape_.causal, key - first, n, ws_.scores, top);
       HWY_ALIGN float factors[kQueries];
-      F base[kQ];
+      F base[kQ], added[kQ];
       for (int v = 0; v < kQ; ++v) {
         // A query that has seen no key yet: any base but -inf keeps its weights at 0.
         base[v] = where(top[v] == -kInfinity, 0.0f, top[v]);
@@ -230,7 +232,8 @@ class HeadRunner {
         total[v] = total[v] * factor;
         Store(factor, factors + v * kWidth);
       }
-      Exponentiate<kQ>(n, base, ws_.scores, total);
+      Exponentiate<kQ>(n, base, ws_.scores, added);
+      for (int v = 0; v < kQ; ++v) total[v] = total[v] + added[v];
       AddBlock(key, n, num_queries, kQueries, key == 0 ? nullptr : factors);
     }
     HWY_ALIGN float totals[kQueries];
@@ -298,13 +301,14 @@ class QueryRunner {
   QueryRunner(const AttentionShape& shape, const AttentionCall& call, float* ws)
       : shape_(shape), call_(call), scores_(ws), query_(scores_ + RoundUp(NumKeys(shape), 16)) {
     sums_ = query_ + RoundUp(shape.width, 16);
-    row_ = sums_ + RoundUp(shape.value_width, 16);
+    block_ = sums_ + RoundUp(shape.value_width, 16);
+    row_ = block_ + RoundUp(shape.value_width, 16);
   }
 
   static int64_t WsFloats(const AttentionShape& shape) {
     int64_t row = std::max({shape.width, shape.value_width, NumKeys(shape)});
-    return RoundUp(NumKeys(shape), 16) + RoundUp(shape.width, 16) + RoundUp(shape.value_width, 16) +
-           RoundUp(row, 16);
+    return RoundUp(NumKeys(shape), 16) + RoundUp(shape.width, 16) +
+           2 * RoundUp(shape.value_width, 16) + RoundUp(row, 16);
   }
 
   void Run(const AttentionHead& head, int64_t query) {
@@ -317,8 +321,12 @@ class QueryRunner {
     float total = Softmax(n);
     std::fill(sums_, sums_ + shape_.value_width, 0.0f);
     Rows values(call_.v + head.v, shape_.v);
-    for (int64_t j = 0; j < n; ++j) {
-      AddScaled(scores_[j], values.Get(j, 0, shape_.value_width, row_));
+    for (int64_t first = 0; first < n; first += kKeyBlock) {
+      std::fill(block_, block_ + shape_.value_width, 0.0f);
+      for (int64_t j = first; j < std::min(n, first + kKeyBlock); ++j) {
+        AddScaled(scores_[j], values.Get(j, 0, shape_.value_width, row_));
+      }
+      for (int64_t c = 0; c < shape_.value_width; ++c) sums_[c] += block_[c];
     }
     for (int64_t c = 0; c < shape_.value_width; ++c) sums_[c] = total == 0 ? 0 : sums_[c] / total;
     int64_t size = static_cast<int64_t>(DTypeSize(shape_.y.dtype));
@@ -367,14 +375,14 @@ class QueryRunner {
   void AddScaled(float weight, const float* value) {
     int64_t c = 0, n = shape_.value_width;
     for (; c + kWidth <= n; c += kWidth) {
-      Store(mul_add(F(weight), Load(value + c), Load(sums_ + c)), sums_ + c);
+      Store(mul_add(F(weight), Load(value + c), Load(block_ + c)), block_ + c);
     }
-    for (; c < n; ++c) sums_[c] += weight * value[c];
+    for (; c < n; ++c) block_[c] += weight * value[c];
   }
 
   const AttentionShape& shape_;
   const AttentionCall& call_;
-  float *scores_, *query_, *sums_, *row_;
+  float *scores_, *query_, *sums_, *block_, *row_;
 };
 
 // Up to so many queries packing costs more than it gains: with 1024 keys, 1 query is 3.7 times as
