@@ -8,19 +8,17 @@ namespace {
 
 using dnnl::memory;
 
-// The channels of a term: as many terms of a multiple of a vector's channels as it takes to make
-// sums no longer than this, or as there can be.
+// The channels of a term, a multiple of a vector's (of the last one: what is left): as many as make
+// sums no longer than this, or one vector's.
 constexpr int64_t kMaxChain = 320, kVector = 16;
 
 int64_t FindTermChannels(const memory::dims& weights) {
   int64_t channels = weights[1], window = 1;
   for (size_t i = 2; i < weights.size(); ++i) window *= weights[i];
-  int64_t count = channels;
-  if (channels * window < kLongSum) return count;
-  for (int64_t terms = 2; count * window > kMaxChain && channels / terms >= kVector; ++terms) {
-    if (channels % (terms * kVector) == 0) count = channels / terms;
-  }
-  return count;
+  if (channels * window < kLongSum) return channels;
+  int64_t terms = (channels * window + kMaxChain - 1) / kMaxChain;
+  int64_t count = (channels + terms - 1) / terms;
+  return std::min(channels, (count + kVector - 1) / kVector * kVector);
 }
 
 Operand Narrow(Operand operand, int64_t first, int64_t count) {
@@ -38,11 +36,11 @@ Operand Narrow(Operand operand, int64_t first, int64_t count) {
 bool SplitSum(Fusion& fusion, const MakeTermFn& make) {
   auto weights = std::ranges::find(fusion.arguments, DNNL_ARG_WEIGHTS, &Argument::arg);
   memory::dims dims = weights->operand.given.get_dims();
-  int64_t channels = dims[1], count = FindTermChannels(dims);
-  if (count == channels) return false;
-  dims[1] = count;
+  int64_t channels = dims[1], most = FindTermChannels(dims);
+  if (most == channels) return false;
   std::vector<Argument> arguments = std::exchange(fusion.arguments, {});
-  for (int64_t first = 0; first < channels; first += count) {
+  for (int64_t first = 0; first < channels; first += most) {
+    int64_t count = std::min(most, channels - first);
     bool is_first = first == 0, is_last = first + count == channels, has_bias = false;
     Fusion term;
     for (const Argument& argument : arguments) {
@@ -52,6 +50,7 @@ bool SplitSum(Fusion& fusion, const MakeTermFn& make) {
       const Operand& operand = argument.operand;
       term.arguments.push_back({argument.arg, is_narrow ? Narrow(operand, first, count) : operand});
     }
+    dims[1] = count;
     term.weights = MakeAnyDesc(DType::kFloat32, dims);
     term.make = [=](const memory::desc& w, const dnnl::primitive_attr& attr) {
       return make(count, has_bias, w, attr);

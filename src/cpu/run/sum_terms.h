@@ -27,7 +27,7 @@ using MakeTermFn = std::function<dnnl::primitive_desc(int64_t channels, bool has
                                                       const dnnl::primitive_attr& attr)>;
 
 // Splits a fusion that has no post-ops yet. The second dim of x and of the weights is that of the
-// channels. False where the sums are short or the channels cannot be parted evenly.
+// channels. False where the sums are short or the channels few.
 bool SplitSum(Fusion& fusion, const MakeTermFn& make);
 
 }  // namespace stator
