@@ -60,6 +60,7 @@ class IndexWriter {
     if (op_ == "index") return WriteIndex();
     if (op_ == "pad") return WritePad();
     if (op_ == "flip") return WriteFlip();
+    if (op_ == "roll") return WriteRoll();
     if (op_ == "tril" || op_ == "triu") return WriteTriangle();
     if (op_ == "full") return Moved(NumberText(dtype(), attrs_.GetFloat("value")));
     return WriteArange();
@@ -193,6 +194,25 @@ class IndexWriter {
     return fmt::format("{}[{}]", at(0), text_.Offset(from));
   }
 
+  std::string WriteRoll() {
+    std::vector<int64_t> shifts = attrs_.GetInts("shifts");
+    std::vector<KernelText::Term> from;
+    for (size_t d = 0; d < rank_; ++d) {
+      std::string name = fmt::format("o{}", d);
+      const Dim& size = input(0).dims[d];
+      if (shifts[d] != 0 && !(size == Dim(0))) {
+        std::string shift = text_.Size(Mod(Dim(shifts[d]), size));
+        text_.Line("const Index from{0} = o{0} < {1} ? o{0} + {2} - {1} : o{0} - {1};", d, shift,
+                   text_.Size(size));
+        name = fmt::format("from{}", d);
+      }
+      from.push_back({name, input(0).strides[d]});
+    }
+    if (vec_ == 1) return fmt::format("{}[{}]", at(0), text_.Offset(from));
+    text_.Line("const auto x_vec = Load<{}>({});", vec_, KernelText::At(at(0), text_.Offset(from)));
+    return "x_vec[j]";
+  }
+
   std::string WriteTriangle() {
     std::vector<KernelText::Term> from;
     for (size_t d = 0; d < rank_; ++d) from.push_back({fmt::format("o{}", d), input(0).strides[d]});
@@ -223,20 +243,25 @@ class IndexWriter {
 };
 
 bool IsIndexOp(std::string_view op) {
-  constexpr std::string_view kOps[] = {"embedding", "gather", "index_select", "index", "pad",
-                                       "flip",      "tril",   "triu",         "full",  "arange"};
+  constexpr std::string_view kOps[] = {"embedding", "gather", "index_select", "index",
+                                       "pad",       "flip",   "roll",         "tril",
+                                       "triu",      "full",   "arange"};
   return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 
-// Neighbours that an embedding moves at once.
+// Neighbours that an embedding, or a roll of other dims, moves at once.
 int FindRowVec(const CudaSite& site, const AnchoredBody& body, int max_vec) {
-  if (body.anchor->op->name != "embedding") return 1;
-  const KernelOperand& weight = site.inputs[body.operands[0]];
+  std::string_view op = body.anchor->op->name;
+  bool moves_rows = op == "embedding" || (op == "roll" && !site.outputs[0].dims.empty() &&
+                                          body.anchor->attrs.GetInts("shifts").back() == 0);
+  if (!moves_rows) return 1;
+  const KernelOperand& x = site.inputs[body.operands[0]];
   int vec = OutputText::FindVec(site, body, site.outputs[0].dims.size() - 1, max_vec);
   auto fits = [&](int each) {
-    int64_t bytes = std::min<int64_t>(16, each * static_cast<int64_t>(DTypeSize(weight.dtype)));
-    return weight.strides[1] == Dim(1) && IsMultiple(weight.strides[0], each) &&
-           weight.alignment % bytes == 0;
+    int64_t bytes = std::min<int64_t>(16, each * static_cast<int64_t>(DTypeSize(x.dtype)));
+    return x.strides.back() == Dim(1) && x.alignment % bytes == 0 &&
+           std::all_of(x.strides.begin(), x.strides.end() - 1,
+                       [&](const Dim& stride) { return IsMultiple(stride, each); });
   };
   while (vec > 1 && !fits(vec)) vec /= 2;
   return vec;

@@ -438,6 +438,43 @@ void ReferenceFlip(const Attrs& attrs, std::span<const TensorRef> inputs,
   CopyTensor(view, outputs[0]);
 }
 
+// ---- roll
+std::vector<TensorType> InferRoll(const InferContext& context) {
+  if (context.attrs.GetInts("shifts").size() != context.input(0).dims.size()) {
+    Fail(ErrorKind::kInvalidArgument, "{} shifts of x of rank {}",
+         context.attrs.GetInts("shifts").size(), context.input(0).dims.size());
+  }
+  return OneOutput(context.input(0).dtype, context.input(0).dims);
+}
+
+void ReferenceRoll(const Attrs& attrs, std::span<const TensorRef> inputs,
+                   std::span<TensorRef> outputs) {
+  struct Part {
+    TensorRef from, to;
+  };
+  if (inputs[0].num_elements() == 0) return;
+  std::vector<Part> parts = {{inputs[0], outputs[0]}};
+  std::vector<int64_t> shifts = attrs.GetInts("shifts");
+  int64_t bytes = static_cast<int64_t>(DTypeSize(inputs[0].dtype));
+  auto cut = [&](TensorRef tensor, size_t dim, int64_t start, int64_t size) {
+    tensor.data += start * tensor.strides[dim] * bytes;
+    tensor.dims[dim] = size;
+    return tensor;
+  };
+  for (size_t dim = 0; dim < shifts.size(); ++dim) {
+    int64_t size = inputs[0].dims[dim], shift = (shifts[dim] % size + size) % size;
+    if (shift == 0) continue;
+    std::vector<Part> halves;
+    for (const Part& part : parts) {  // those that move up, and those that come round
+      halves.push_back(
+          {cut(part.from, dim, 0, size - shift), cut(part.to, dim, shift, size - shift)});
+      halves.push_back({cut(part.from, dim, size - shift, shift), cut(part.to, dim, 0, shift)});
+    }
+    parts = std::move(halves);
+  }
+  for (const Part& part : parts) CopyTensor(part.from, part.to);
+}
+
 // ---- tril, triu: zeros above or below a diagonal of the last two dims
 std::vector<TensorType> InferTriangle(const InferContext& context) {
   RequireRank(context.input(0), 2, "x");
@@ -480,6 +517,8 @@ constexpr AttrDef kPadAttrs[] = {
     {"value", AttrDef::kFloat, true, "the constant"},
 };
 constexpr AttrDef kFlipAttrs[] = {{"axes", AttrDef::kInts, true, "the dims that are reversed"}};
+constexpr AttrDef kRollAttrs[] = {
+    {"shifts", AttrDef::kInts, true, "of each dim: how far its elements move up, and round"}};
 constexpr AttrDef kTriangleAttrs[] = {
     {"diagonal", AttrDef::kInt, true, "0 is the main one, above it is positive"}};
 
@@ -557,6 +596,11 @@ constexpr OpSample kFlipSamples[] = {
     {"_[4, 5]", "{axes = [1]}"}, {"_[2, 3, 7]", "{axes = [0, 2]}"}, {"_[4, 5]", "{axes = []}"},
     {"_[0, 3]", "{axes = [0]}"}, {"_[1]", "{axes = [0]}"},          {"_[5, 5]", "{axes = [1, 0]}"},
 };
+constexpr OpSample kRollSamples[] = {
+    {"_[3, 5]", "{shifts = [0, 2]}"},        {"_[2, 3, 7]", "{shifts = [1, -1, 0]}"},
+    {"_[4, 16]", "{shifts = [-5, 0]}"},      {"_[0, 3]", "{shifts = [1, 1]}"},
+    {"_[2, 9, 16]", "{shifts = [0, 3, 0]}"}, {"_[1]", "{shifts = [3]}"},
+};
 constexpr OpSample kTriangleSamples[] = {
     {"_[4, 5]", "{diagonal = 0}"}, {"_[2, 5, 3]", "{diagonal = 1}"}, {"_[4, 4]", "{diagonal = -2}"},
     {"_[0, 3]", "{diagonal = 0}"}, {"_[1, 1]", "{diagonal = 1}"},    {"_[1, 7]", "{diagonal = 9}"},
@@ -616,6 +660,9 @@ const OpDef kRows[] = {
             "x with a border of a constant, of its mirror image or of its edge"),
     MakeRow(607, "flip", 1, 1, InferFlip, ReferenceFlip, kFlipAttrs, kFlipSamples,
             "torch.flip(x[0], a['axes'])", "x with some dims reversed"),
+    MakeRow(614, "roll", 1, 1, InferRoll, ReferenceRoll, kRollAttrs, kRollSamples,
+            "torch.roll(x[0], a['shifts'], list(range(x[0].dim())))",
+            "x with the elements of some dims moved round"),
     MakeRow(608, "tril", 1, 1, InferTriangle, ReferenceTriangle<false>, kTriangleAttrs,
             kTriangleSamples, "torch.tril(x[0], a['diagonal'])",
             "zeros above a diagonal of the last two dims"),

@@ -19,7 +19,7 @@ std::span<const OpDef> PoolRows();          // 560..569
 std::span<const OpDef> ResampleRows();      // 570..579
 std::span<const OpDef> GridSampleRows();    // 580..599
 std::span<const OpDef> IndexRows();         // 600..610
-std::span<const OpDef> EmbeddingBagRows();  // 611..649
+std::span<const OpDef> EmbeddingBagRows();  // 611..613, 615..649
 std::span<const OpDef> OrderRows();         // 650..652
 std::span<const OpDef> ChooseRows();        // 653..699
 std::span<const OpDef> CreateRows();        // 700..749

@@ -27,6 +27,7 @@ bool PackConvolutions(Rewriter& rewriter);
 bool PatchesToProducts(Rewriter& rewriter);
 bool PadProducts(Rewriter& rewriter);
 bool SplitConcats(Rewriter& rewriter);
+bool MatchRolls(Rewriter& rewriter);
 
 // Only where asked for: they change results.
 bool TruncateWide(Rewriter& rewriter);

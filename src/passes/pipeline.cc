@@ -55,6 +55,8 @@ constexpr Pass kPadProducts{"pad_products", "matrices of an odd number of column
                             PadProducts};
 constexpr Pass kSplitConcats{"split_concats", "sums of products over a concat part by part",
                              SplitConcats};
+constexpr Pass kMatchRolls{"match_rolls", "the end of a dim put before its start as a roll",
+                           MatchRolls};
 constexpr Pass kPackConvolutions{
     "pack_convolutions", "operands of convolutions channels-last, by copies", PackConvolutions};
 
@@ -98,7 +100,7 @@ constexpr Pass kPipeline[] = {
 // Where AllPasses puts each when it is asked for.
 constexpr Pass kOptional[] = {kTruncateWide,   kComputeInHalf,     kComputeInBFloat16,
                               kDecomposeNorms, kPatchesToProducts, kPadProducts,
-                              kSplitConcats,   kPackConvolutions};
+                              kSplitConcats,   kMatchRolls,        kPackConvolutions};
 
 // Runs one pass at the gate.
 PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
@@ -136,8 +138,8 @@ std::vector<Pass> AllPasses(const Narrowing& narrowing, bool for_cuda) {
     auto is_match = [](const Pass& pass) { return pass.fn == MatchAttention; };
     passes.insert(std::ranges::find_if(passes, is_match), kPatchesToProducts);
     // Behind the choice of types, which keeps a softmax in float32 as a whole.
-    passes.insert(passes.end() - 1, {kDecomposeNorms, kPadProducts, kSplitConcats, kSimplifyViews,
-                                     kSimplify, kFoldLiterals, kEliminateCommon});
+    passes.insert(passes.end() - 1, {kDecomposeNorms, kPadProducts, kMatchRolls, kSplitConcats,
+                                     kSimplifyViews, kSimplify, kFoldLiterals, kEliminateCommon});
     passes.push_back(kPackConvolutions);  // behind assign_layout, whose orders it completes
   }
   return passes;

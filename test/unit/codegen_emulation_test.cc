@@ -228,7 +228,7 @@ TEST(CudaEmulation, Samples) {
   std::set<DType> moved = {DType::kFloat16, DType::kInt64, DType::kBool};
   std::set<DType> floats = {DType::kFloat16, DType::kFloat32};
   add("gather", moved, {"embedding", "index_select"});
-  add("reference", moved, {"gather", "index", "pad", "flip", "tril", "triu", "full"});
+  add("reference", moved, {"gather", "index", "pad", "flip", "roll", "tril", "triu", "full"});
   add("reference", {DType::kFloat32, DType::kInt32}, {"arange", "cumsum", "cumprod", "scatter"});
   add("pool", floats, {"max_pool", "avg_pool"});
   add("reference", floats, {"max_pool_indices", "adaptive_avg_pool"});
