@@ -57,8 +57,8 @@ bool IsExact(const Node& node) {
 // those in which none do. The cubic convolution kernel (ops/resample.cc) adds up terms of up to
 // 8 a x, for x < 2 and a = 0.75, to weights near 0.
 double CancelledSize(const Node& node) {
-  if (node.op->name == "resample") {
-    return node.attrs.GetString("mode").starts_with("cubic") ? 12 : 0;
+  if (node.op->name == "resample" || node.op->name == "grid_sample") {
+    return node.attrs.GetString("mode").find("cubic") != std::string::npos ? 12 : 0;
   }
   return node.op->name.starts_with("gelu") || node.op->name == "log_softmax" ? 1 : 0;
 }
