@@ -86,6 +86,10 @@ class Runner:
         # own.
         self._copies = copies
         self._writes = writes  # an argument, and the slot with its new content
+        # One part that makes the outputs of arguments alone needs no slots.
+        whole = len(steps) == 1 and list(outputs) == list(steps[0][1])
+        moves = copies or writes or constants or num_views
+        self._alone = self._steps[0][:2] if whole and not moves else None
         # Slots: arguments, then constants of the graph, then what the steps make.
         self._tail = [*constants, *[None] * num_values]
         self.verifier: Verifier | None = None  # until the first call is found right
@@ -126,6 +130,11 @@ class Runner:
 
     def run(self, args: list[Any]) -> list[Any]:
         torch.get_num_threads()  # brings torch.set_num_threads to this thread, engines included
+        if self._alone is not None and self.frozen is None:
+            function, inputs = self._alone
+            results = function(*[args[slot] for slot in inputs])
+            args.clear()
+            return [results] if isinstance(results, torch.Tensor) else list(results)
         values = args + self._tail
         args.clear()
         if self.frozen is not None and self._checks_late:
