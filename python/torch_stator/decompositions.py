@@ -83,8 +83,7 @@ def _as_strided(
     last = start + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if order is None or start < 0 or last >= self.numel():
         return NotImplemented
-    # As torch lays windows out that do not overlap: outer dims first.
-    dims = sorted(range(len(size)), key=lambda dim: (-stride[dim], size[dim] == 1))
+    dims = _from_outermost(size, stride)
     size, stride = [size[dim] for dim in dims], [stride[dim] for dim in dims]
     row, outer = 1, len(size)
     while outer and (stride[outer - 1] == row or size[outer - 1] == 1):
@@ -99,3 +98,21 @@ def _as_strided(
     dense = self.permute(order).reshape(-1, row)
     window = dense.index_select(0, rows.reshape(-1)).reshape(size)
     return window.permute(sorted(range(len(size)), key=dims.__getitem__))
+
+
+def _from_outermost(size: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """The dims in the order in which torch lays out what it computes of such a tensor: by stride,
+    but for those of stride 0, which stay in place (TensorIterator's reorder_dimensions)."""
+    inner = list(reversed(range(len(size))))
+    for i in range(1, len(inner)):
+        at = i
+        for other in reversed(range(i)):
+            a, b = inner[other], inner[at]
+            if 0 in (stride[a], stride[b]):
+                continue
+            if (stride[a], size[a]) > (stride[b], size[b]):
+                inner[other], inner[at] = b, a
+                at = other
+            elif stride[a] < stride[b]:
+                break
+    return inner[::-1]

@@ -353,6 +353,30 @@ def test_windows_on_memory(run):
     run(Calls(windows), floats(3, 8, 5))
 
 
+@pytest.mark.parametrize(
+    ("size", "stride"),
+    [
+        ((3, 3), (2, 1)),
+        ((4, 2, 3), (5, 1, 2)),
+        ((3, 4), (0, 2)),
+        ((4, 3), (1, 0)),
+        ((2, 3, 4), (3, 0, 9)),
+        ((2, 3), (1, 2)),
+        ((6,), (3,)),
+        ((2, 2, 5), (10, 20, 1)),
+        ((1, 5), (7, 1)),
+        ((2, 1, 3), (1, 9, 4)),
+        ((2, 3), (4, 4)),
+        ((3, 2), (4, 4)),
+    ],
+)
+def test_what_is_made_of_windows_lies_as_in_torch(run, size, stride):
+    model = Calls([lambda x: (x + 1).as_strided(size, stride, 1) * 2])
+    x = floats(60)
+    (made,), (expected,) = run(model, x)(x), model(x)
+    assert made.stride() == expected.stride()
+
+
 def test_layers(run):
     layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     first = torch.nn.TransformerEncoderLayer(
