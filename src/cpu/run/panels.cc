@@ -15,7 +15,8 @@ std::optional<PanelLayout> FindPanels(const memory::desc& from, const memory::de
   constexpr auto kFloat = memory::data_type::f32;
   if (from.get_format_kind() != kBlocked || to.get_format_kind() != kBlocked ||
       from.get_data_type() != kFloat || to.get_data_type() != kFloat ||
-      from.get_inner_nblks() != 0 || to.get_submemory_offset() != 0) {
+      from.get_inner_nblks() != 0 || from.get_submemory_offset() != 0 ||
+      to.get_submemory_offset() != 0) {
     return std::nullopt;
   }
   memory::dims dims = from.get_dims(), strides = from.get_strides();
