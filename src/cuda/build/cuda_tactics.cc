@@ -21,19 +21,6 @@ namespace {
 constexpr int kMaxEngines = 4;
 // Channels that fill a load of 16 bytes.
 constexpr int64_t kMinChannels = 8;
-
-// Whether cuDNN's engines for a convolution alone are others than those that also compute what is
-// behind it: of the layer that reads an image, and of one filter per channel, for which the latter
-// are of no use.
-struct SplitForms {
-  bool reads_image = false, is_depthwise = false;
-};
-SplitForms FindSplitForms(const CudnnGraph& graph) {
-  if (graph.anchor != CudnnGraph::kConv || graph.pointwise.empty()) return {};
-  int64_t channels = graph.operands[0].dims[1], channels_of_filter = graph.operands[1].dims[1];
-  return {.reads_image = channels < kMinChannels,
-          .is_depthwise = channels_of_filter == 1 && channels > 1};
-}
 // What storages' addresses are multiples of (cuda/build/compile_kernels.cc).
 constexpr int kAlignment = CudaDevice::kAlignment;
 
@@ -161,8 +148,12 @@ std::string CudaTactics::key() const {
 std::vector<Tactic> CudaTactics::FindTactics(const KernelSite& site) const {
   auto kind = kKinds.find(site.kernel->attrs.GetString("kind"));
   if (kind == kKinds.end()) return {};
-  std::vector<Tactic> library = FindLibraryTactics(site, kind->second);
   std::vector<Tactic> own = FindOwnTactics(site, kind->second);
+  // Engines of cuDNN 9.19 take 20 times as long for depthwise convolutions on an H100, and some are
+  // refused where a plan is loaded.
+  bool is_depthwise = !own.empty() && own[0].attrs.GetString("form") == "depthwise";
+  std::vector<Tactic> library =
+      is_depthwise ? std::vector<Tactic>{} : FindLibraryTactics(site, kind->second);
   // In turn: those of a long list that are measured are the best guesses of
   // both sorts.
   std::vector<Tactic> tactics;
@@ -190,11 +181,7 @@ std::vector<Tactic> CudaTactics::FindLibraryTactics(const KernelSite& site, Step
               : !(problem = FindCudnnProblem(measured.site())).has_value()) {
     return {};
   }
-  SplitForms forms;
-  if (problem) forms = FindSplitForms(problem->graph);
-  if (device_ == nullptr) {  // the library's own first guess, at load
-    return forms.is_depthwise ? std::vector<Tactic>{} : std::vector<Tactic>{tactic};
-  }
+  if (device_ == nullptr) return {tactic};  // the library's own first guess, at load
 
   CudaScope scope(device_->driver(), device_->context());
   std::vector<Tactic> tactics;
@@ -212,15 +199,17 @@ std::vector<Tactic> CudaTactics::FindLibraryTactics(const KernelSite& site, Step
   const Cudnn* cudnn = device_->libraries().FindCudnn();
   if (cudnn == nullptr) return {};
   tactic.attrs.Set("version", Dim(cudnn->version()));
-  if (!forms.is_depthwise) {
-    for (std::string& engine : cudnn->FindEngines(problem->graph, kMaxEngines)) {
-      tactics.push_back(tactic);
-      tactics.back().attrs.Set("engine", std::move(engine));
-    }
+  for (std::string& engine : cudnn->FindEngines(problem->graph, kMaxEngines)) {
+    tactics.push_back(tactic);
+    tactics.back().attrs.Set("engine", std::move(engine));
   }
-  if (forms.is_depthwise || (forms.reads_image && !tactics.empty())) {
+  // The layer that reads an image has engines of its own, which compute nothing behind it.
+  const CudnnGraph& graph = problem->graph;
+  bool reads_image = graph.anchor == CudnnGraph::kConv && !graph.pointwise.empty() &&
+                     graph.operands[0].dims[1] < kMinChannels;
+  if (reads_image && !tactics.empty()) {
     tactic.attrs.Set("split", true);
-    tactics.insert(tactics.begin() + (tactics.empty() ? 0 : 1), tactic);
+    tactics.insert(tactics.begin() + 1, tactic);
   }
   // Without an engine for the whole, the step may find one for each half.
   if (tactics.empty() && !problem->graph.pointwise.empty() &&
