@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "ir/op_def.h"
 #include "passes/match.h"
@@ -10,7 +11,7 @@
 namespace stator {
 namespace {
 
-constexpr int kMaxDepth = 8;  // of the arithmetic that makes a mask
+constexpr size_t kMaxValues = 256;  // of the arithmetic that makes a mask
 
 // The elements of a literal in row-major order.
 std::vector<double> ReadLiteral(const Value& literal) {
@@ -26,21 +27,21 @@ bool IsHidden(const Value& mask, double element) {
                                          : element == -std::numeric_limits<double>::infinity();
 }
 
-bool IsFiniteWithin(const Graph& graph, ValueId value, int depth) {
-  if (depth == 0) return false;
-  if (const Value* literal = FindMaskLiteral(graph, value)) {
-    std::vector<double> elements = ReadLiteral(*literal);
-    return std::all_of(elements.begin(), elements.end(), [](double e) { return std::isfinite(e); });
-  }
-  if (graph.value(value).kind == ValueKind::kWeight) return true;
-  const Node* node = graph.FindProducer(value);
-  if (node == nullptr) return false;
-  auto is_finite = [&](int i) { return IsFiniteWithin(graph, node->inputs[i], depth - 1); };
-  std::string_view op = node->op->name;
-  if (node->op->Is(kView) || op == "embedding" || op == "index") return is_finite(0);
-  if (op == "where") return is_finite(1) && is_finite(2);
-  if (op == "mul" || op == "sub" || op == "add") return is_finite(0) && is_finite(1);
-  return op == "cast" && (!IsFloat(graph.type(node->inputs[0]).dtype) || is_finite(0));
+bool AreAllFinite(const Value& literal) {
+  std::vector<double> elements = ReadLiteral(literal);
+  return std::all_of(elements.begin(), elements.end(), [](double e) { return std::isfinite(e); });
+}
+
+// Which inputs of a node its result's elements are, or are sums and products of; none: it is not
+// known what they are.
+std::vector<ValueId> FindParts(const Graph& graph, const Node& node) {
+  std::string_view op = node.op->name;
+  const std::vector<ValueId>& inputs = node.inputs;
+  if (node.op->Is(kView) || op == "embedding" || op == "index") return {inputs[0]};
+  if (op == "where") return {inputs[1], inputs[2]};
+  bool all = op == "mul" || op == "sub" || op == "add" || op == "concat";
+  if (all || (op == "cast" && IsFloat(graph.type(inputs[0]).dtype))) return inputs;
+  return {};
 }
 
 }  // namespace
@@ -76,6 +77,27 @@ bool HidesJust(const Value& mask, const std::function<bool(int64_t, int64_t)>& h
   return true;
 }
 
-bool IsFinite(const Graph& graph, ValueId mask) { return IsFiniteWithin(graph, mask, kMaxDepth); }
+bool IsFinite(const Graph& graph, ValueId mask) {
+  std::vector<ValueId> stack = {mask};
+  std::set<ValueId> seen;
+  while (!stack.empty()) {
+    ValueId value = stack.back();
+    stack.pop_back();
+    if (!seen.insert(value).second) continue;
+    if (seen.size() > kMaxValues) return false;
+    if (const Value* literal = FindMaskLiteral(graph, value)) {
+      if (!AreAllFinite(*literal)) return false;
+      continue;
+    }
+    if (graph.value(value).kind == ValueKind::kWeight) continue;
+    const Node* node = graph.FindProducer(value);
+    if (node == nullptr) return false;
+    bool of_integers = node->op->name == "cast" && !IsFloat(graph.type(node->inputs[0]).dtype);
+    std::vector<ValueId> parts = FindParts(graph, *node);
+    if (parts.empty() && !of_integers) return false;
+    stack.insert(stack.end(), parts.begin(), parts.end());
+  }
+  return true;
+}
 
 }  // namespace stator
