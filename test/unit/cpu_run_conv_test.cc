@@ -246,7 +246,7 @@ TEST(ConvTest, AddsLongSumsInTerms) {
 }
 
 TEST(ConvTest, AddsShortSumsAsAWhole) {
-  for (const ConvCase& c : {ConvCase{.x = "[1, 64, 9, 9]", .w = "[32, 64, 2, 2]"},
+  for (const ConvCase& c : {ConvCase{.x = "[1, 64, 9, 9]", .w = "[32, 64, 3, 3]"},
                             {.x = "[1, 16, 9, 9]", .w = "[32, 16, 6, 6]"},
                             {.x = "[1, 512, 9, 9]", .w = "[32, 256, 3, 3]", .groups = 2}}) {
     StepRunner runner(Conv(c));

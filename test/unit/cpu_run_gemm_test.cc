@@ -217,11 +217,11 @@ TEST_P(GemmForm, RunsPostOpsInHalfPrecision) {
   }
 }
 
-// The tolerance is what rounding does to a chain of 320, by far less than to one of 3072. Without
+// The tolerance is what rounding does to a chain of 512, by far less than to one of 3072. Without
 // fused multiplication and addition, the products are rounded, too.
 TEST(GemmTest, AddsLongSumsInTerms) {
   for (auto [m, k, n] :
-       {std::array{2, 512, 24}, {11, 768, 40}, {64, 3072, 17}, {130, 1000, 96}, {3, 513, 8}}) {
+       {std::array{2, 1024, 24}, {11, 1536, 40}, {64, 3072, 17}, {130, 1280, 96}, {3, 1025, 8}}) {
     SCOPED_TRACE(fmt::format("{} {} {}", m, k, n));
     StepRunner runner(Layer(m, k, n));
     runner.rtol = 2.5e-6;
@@ -241,7 +241,7 @@ TEST(GemmTest, AddsLongSumsInTerms) {
 }
 
 TEST(GemmTest, AddsShortOrRoundedSumsAsAWhole) {
-  for (auto [k, dtype] : {std::pair(511, "f32"), {500, "f32"}, {768, "bf16"}}) {
+  for (auto [k, dtype] : {std::pair(1023, "f32"), {768, "f32"}, {3072, "bf16"}}) {
     StepRunner runner(Layer(8, k, 16, dtype));
     runner.constants = {1};
     EXPECT_FALSE(RunForm(runner, "terms")) << k << dtype;
@@ -252,7 +252,7 @@ TEST(GemmTest, AppliesPostOpsToTheSumOfTerms) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   for (const char* post_op : kPostOps) {
     SCOPED_TRACE(post_op);
-    StepRunner runner(WithPostOp(post_op, "f32", 512));
+    StepRunner runner(WithPostOp(post_op, "f32", 1024));
     runner.rtol = runner.atol = 1e-4;
     runner.constants = {1, 2};
     EXPECT_TRUE(RunForm(runner, "terms"));

@@ -10,7 +10,7 @@ using dnnl::memory;
 
 // The channels of a term, a multiple of a vector's (of the last one: what is left): as many as make
 // sums no longer than this, or one vector's.
-constexpr int64_t kMaxChain = 320, kVector = 16;
+constexpr int64_t kMaxChain = 512, kVector = 16;
 
 int64_t FindTermChannels(const memory::dims& weights) {
   int64_t channels = weights[1], window = 1;
