@@ -55,10 +55,17 @@ bool IsExact(const Node& node) {
 
 // How large the numbers are, in sizes of the operand or of 1, that cancel in an op's formula; 0 for
 // those in which none do. The cubic convolution kernel (ops/resample.cc) adds up terms of up to
-// 8 a x, for x < 2 and a = 0.75, to weights near 0.
-double CancelledSize(const Node& node) {
+// 8 a x, for x < 2 and a = 0.75, to weights near 0; and what a position is beyond a whole number,
+// which is as large as the image, makes the weights of a resampling.
+double CancelledSize(const Node& node, const TensorRef& operand) {
   if (node.op->name == "resample" || node.op->name == "grid_sample") {
-    return node.attrs.GetString("mode").find("cubic") != std::string::npos ? 12 : 0;
+    bool cubic = node.attrs.GetString("mode").find("cubic") != std::string::npos;
+    double largest = cubic ? 12 : 0;
+    if (node.op->name == "grid_sample") return largest;
+    for (int i = 2; i < operand.rank(); ++i) {
+      largest = std::max(largest, static_cast<double>(operand.dims[i]));
+    }
+    return largest;
   }
   return node.op->name.starts_with("gelu") || node.op->name == "log_softmax" ? 1 : 0;
 }
@@ -224,7 +231,7 @@ std::vector<HostTensor> Judge::Evaluate(bool disturbed) {
       bool unsure = rounded[slot(input)] && DTypeSize(operand.dtype) == 2 && !node.op->Is(kView);
       if (!disturbed || (exact && !unsure)) continue;
       to_disturb.push_back(operands.size() - 1);
-      double size = CancelledSize(node);
+      double size = CancelledSize(node, operand);
       if (size > 0) largest = std::max(largest, size * std::max(1.0, LargestOf(operand)));
     }
     Sizes result_dims = EvalDims(graph_.type(node.outputs[0]).dims, symbols_);
