@@ -16,10 +16,9 @@
 namespace stator {
 namespace {
 
-constexpr int kLanes = 32;          // groups of channels of a block, at most
-constexpr int kMaxThreads = 256;    // of a block
-constexpr int kMinThreads = 64;     //
-constexpr int kMaxSmem = 40 << 10;  // of weights, in bytes
+constexpr int kLanes = 32;                          // groups of channels of a block, at most
+constexpr int kMinThreads = 64, kMaxThreads = 256;  // of a block
+constexpr int kMaxSmem = 40 << 10;                  // of weights, in bytes
 
 struct Depthwise {
   AnchoredBody body;

@@ -1,8 +1,10 @@
 // MatchRolls: the end of a dim put before its start is a roll, and rolls of rolls are one.
 //
 //   %0 = slice(%x) {dim = 1, start = 3, end = 8, step = 1}
-//   %1 = slice(%x) {dim = 1, start = 0, end = 3, step = 1}     ->     %0 = roll(%x) {shifts = [0,
-//   -3]} %2 = concat(%0, %1) {dim = 1}
+//   %1 = slice(%x) {dim = 1, start = 0, end = 3, step = 1}
+//   %2 = concat(%0, %1) {dim = 1}
+// becomes
+//   %0 = roll(%x) {shifts = [0, -3]}
 //
 // For CUDA, where each part of a concat is a launch: a window shifted along two dims was four.
 #include "passes/match.h"

@@ -1,11 +1,14 @@
 // SplitConcats: a sum of products over a concat is computed part by part, as rotary position
 // embeddings are:
 //
-//   %0 = concat(%a, %b) {dim = 1} : f32[4, 8]       %0 = slice(%p) {dim = 1, start = 0, end = 4,
-//   ..} %1 = mul(%p, %q)                                ... %2 = mul(%0, %s) ->    %8 = add(mul(%0,
-//   %1), mul(%a, %2)) %3 = add(%1, %2)                                %9 = add(mul(%3, %4), mul(%b,
-//   %5))
-//                                                   %10 = concat(%8, %9) {dim = 1}
+//   %0 = concat(%a, %b) {dim = 1} : f32[4, 8]
+//   %1 = mul(%p, %q)
+//   %2 = mul(%0, %s)
+//   %3 = add(%1, %2)
+// becomes, with %0 to %2 the first halves of %p, %q and %s and %3 to %5 the second ones,
+//   %8 = add(mul(%0, %1), mul(%a, %2))
+//   %9 = add(mul(%3, %4), mul(%b, %5))
+//   %10 = concat(%8, %9) {dim = 1}
 //
 // What makes %a and %b joins these kernels, and each writes its part of the result in place: two
 // launches where there were five. For CUDA, where a launch costs as much as such a kernel.

@@ -3,19 +3,8 @@
 import functools
 
 import torch
+from torch_stator._ffi import DTYPES
 
-DTYPES = {
-    "bool": torch.bool,
-    "u8": torch.uint8,
-    "i8": torch.int8,
-    "i16": torch.int16,
-    "i32": torch.int32,
-    "i64": torch.int64,
-    "f16": torch.float16,
-    "bf16": torch.bfloat16,
-    "f32": torch.float32,
-    "f64": torch.float64,
-}
 HALVES = (torch.float16, torch.bfloat16)
 
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 
 #include "base/error.h"
 #include "ops/tensor.h"
@@ -11,22 +10,6 @@ namespace stator {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-
-// Strides of a dense tensor with its dims in the order of those of `like`, if it has as many.
-Sizes LieAs(const TensorRef& like, const Sizes& dims) {
-  if (like.dims.size() != dims.size()) return DenseStrides(dims);
-  std::vector<size_t> order(dims.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(
-      order, [&](size_t lhs, size_t rhs) { return like.strides[lhs] > like.strides[rhs]; });
-  Sizes strides(dims.size());
-  int64_t next = 1;
-  for (size_t i = order.size(); i-- > 0;) {
-    strides[order[i]] = next;
-    next *= dims[order[i]];
-  }
-  return strides;
-}
 
 class SplitStep final : public PreparedStep {
  public:
@@ -111,7 +94,7 @@ std::unique_ptr<PreparedStep> MakeSplit(const StepSite& site, size_t at, const P
   BodyPart rest_part = MakePart(site.body, at, site.body.nodes().size());
   const TensorType& type = first_part.body.type(first_part.body.outputs()[0]);
   TensorRef between{.dtype = type.dtype, .dims = EvalDims(type.dims, {})};
-  between.strides = LieAs(site.outputs[0], between.dims);
+  between.strides = DenseStrides(between.dims);
   auto make_site = [&](const BodyPart& part, const TensorRef& output) {
     return StepSite{.step = site.step,
                     .body = part.body,
