@@ -59,6 +59,9 @@ CudaKernel MakeCudaKernel(std::string_view kind, const Graph& body,
 inline constexpr std::string_view kPreludeName = "prelude.cuh";
 extern const std::string_view kCudaPrelude;
 
+// How the name of every kernel begins, by which tools tell ours from a library's (bench/gpu.sh).
+inline constexpr std::string_view kEntryPrefix = "stator_";
+
 // How the names of compiled kernels end in the cache folder.
 inline constexpr std::string_view kKernelSuffix = ".kernel";
 

@@ -203,7 +203,7 @@ std::string KernelText::At(const std::string& pointer, const std::string& offset
 CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int smem, int cluster) {
   STATOR_CHECK(depth_ == 1, "{} blocks left open", depth_ - 1);
   CudaKernel kernel{.source = {},
-                    .entry = std::string(entry),
+                    .entry = fmt::format("{}{}", kEntryPrefix, entry),
                     .grid = std::move(grid),
                     .block = block,
                     .smem = smem,
@@ -239,7 +239,7 @@ CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int 
       "extern \"C\" __global__ void {}__launch_bounds__({}) {}(\n    {}) {{\n{}}}\n\n}}  // "
       "namespace "
       "stator\n",
-      together, block, entry, parameters, lines_);
+      together, block, kernel.entry, parameters, lines_);
   return kernel;
 }
 

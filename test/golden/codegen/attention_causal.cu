@@ -16,7 +16,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) attention(
+extern "C" __global__ void __launch_bounds__(128) stator_attention(
     const f32* q_at,
     const f32* k_at,
     const f32* v_at,

@@ -16,7 +16,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) mma_attention_attention(
+extern "C" __global__ void __launch_bounds__(128) stator_mma_attention_attention(
     const f16* q_at,
     const f16* k_at,
     const f16* v_at,

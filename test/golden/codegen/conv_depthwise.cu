@@ -16,7 +16,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(256) depthwise_conv(
+extern "C" __global__ void __launch_bounds__(256) stator_depthwise_conv(
     const f16* x_at,
     const f16* w_at,
     const f16* b_at,

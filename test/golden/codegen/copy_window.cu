@@ -11,7 +11,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) copy(
+extern "C" __global__ void __launch_bounds__(128) stator_copy(
     const u64* x0_at,
     u64* y0_at) {
   const Index i = Index(blockIdx.x) * 128 + threadIdx.x;

@@ -16,7 +16,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) embedding(
+extern "C" __global__ void __launch_bounds__(128) stator_embedding(
     const u16* w_at,
     const i64* i_at,
     u16* v0_at) {

@@ -20,7 +20,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) gemv_matmul_add_silu(
+extern "C" __global__ void __launch_bounds__(128) stator_gemv_matmul_add_silu(
     const f16* a_at,
     const f16* w_at,
     const f16* w1_at,

@@ -16,7 +16,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(256) gemm_matmul(
+extern "C" __global__ void __launch_bounds__(256) stator_gemm_matmul(
     const f32* a_at,
     const f32* b_at,
     f32* v0_at) {

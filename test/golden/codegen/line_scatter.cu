@@ -16,7 +16,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) scatter(
+extern "C" __global__ void __launch_bounds__(128) stator_scatter(
     const f32* x_at,
     const i64* i_at,
     const f32* s_at,

@@ -18,7 +18,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __cluster_dims__(8) __launch_bounds__(128) mma_conv_conv_relu(
+extern "C" __global__ void __cluster_dims__(8) __launch_bounds__(128) stator_mma_conv_conv_relu(
     const f16* x_at,
     const f16* w_at,
     const f16* w_bias_at,

@@ -18,7 +18,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __cluster_dims__(4) __launch_bounds__(128) mma_matmul_add(
+extern "C" __global__ void __cluster_dims__(4) __launch_bounds__(128) stator_mma_matmul_add(
     const f16* a_at,
     const f16* w_at,
     const f16* c_at,

@@ -18,7 +18,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(256) pointwise_add_gelu(
+extern "C" __global__ void __launch_bounds__(256) stator_pointwise_add_gelu(
     const f16* x_at,
     const f16* w_at,
     f16* v1_at) {

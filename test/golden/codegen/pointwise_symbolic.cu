@@ -20,7 +20,7 @@ namespace stator {
 
 using Index = long long;
 
-extern "C" __global__ void __launch_bounds__(256) pointwise_mul_sub(
+extern "C" __global__ void __launch_bounds__(256) stator_pointwise_mul_sub(
     const bf16* x_at,
     const bf16* y_at,
     bf16* v1_at,

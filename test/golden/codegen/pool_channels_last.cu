@@ -16,7 +16,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) pool_max_pool(
+extern "C" __global__ void __launch_bounds__(128) stator_pool_max_pool(
     const f16* x_at,
     f16* v0_at) {
   const Index i = (Index(blockIdx.x) * 128 + threadIdx.x) * 8;

@@ -16,7 +16,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(256) reduce_mean(
+extern "C" __global__ void __launch_bounds__(256) stator_reduce_mean(
     const f16* x_at,
     f16* v0_at) {
   const Index k = Index(blockIdx.x) * 32 + threadIdx.x % 32;

@@ -18,7 +18,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) reduce_sum(
+extern "C" __global__ void __launch_bounds__(128) stator_reduce_sum(
     const f16* x_at,
     f32* v1_at) {
   const Index k = blockIdx.x;

@@ -18,7 +18,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(96) rowwise_add_layer_norm(
+extern "C" __global__ void __launch_bounds__(96) stator_rowwise_add_layer_norm(
     const f16* x_at,
     const f16* y_at,
     const f16* w0_at,

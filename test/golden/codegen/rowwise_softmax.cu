@@ -16,7 +16,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(128) rowwise_softmax(
+extern "C" __global__ void __launch_bounds__(128) stator_rowwise_softmax(
     const f32* x_at,
     f32* v0_at) {
   const Index row = Index(blockIdx.x) * 4 + threadIdx.x / 32;

@@ -12,7 +12,7 @@ namespace stator {
 
 using Index = unsigned;
 
-extern "C" __global__ void __launch_bounds__(256) copy_transposed(
+extern "C" __global__ void __launch_bounds__(256) stator_copy_transposed(
     const u16* x0_at,
     u16* y0_at) {
   __shared__ u16 x0_tile[32][33];
