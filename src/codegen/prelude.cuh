@@ -389,6 +389,17 @@ template <typename T>
 T minimum(T a, Exactly<T> b) {
   return a != a || a < b ? a : b;
 }
+// These give the number where one operand is NaN.
+template <typename T>
+  requires kIsFloat<T>
+T fmax(T a, Exactly<T> b) {
+  return a != a || b > a ? b : a;
+}
+template <typename T>
+  requires kIsFloat<T>
+T fmin(T a, Exactly<T> b) {
+  return a != a || b < a ? b : a;
+}
 template <typename T>
   requires kIsFloat<T>
 T sign(T a) {

@@ -238,6 +238,17 @@ TEST(CudaEmulation, Samples) {
   emulation.Run();
 }
 
+TEST(CudaEmulation, PointwiseOps) {
+  Emulation emulation("pointwise_ops");
+  for (const OpDef* op : AllOps()) {
+    if (!op->Is(kPointwise)) continue;
+    for (KernelCase& each : MakeSampleCases(op->name, "pointwise", {DType::kFloat32})) {
+      emulation.Add(std::move(each));
+    }
+  }
+  emulation.Run();
+}
+
 TEST(CudaEmulation, TensorCores) {
   Emulation emulation("tensor_cores");
   auto add = [&](const char* kind, std::string_view dtype, const std::string& body,
