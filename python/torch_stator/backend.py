@@ -24,6 +24,7 @@ from .export import module_name, user_location
 from .freeze import FrozenWeights
 from .runner import Runner
 from .settings import CompilationSettings
+from .sizes import equate_attention, make_static
 from .stats import counted
 from .whole import keep_whole
 from .wrappers import inner_tensors, is_wrapper, watch_wrappers
@@ -54,7 +55,7 @@ def stator(
         return counted(gm.forward)
     try:
         if settings.dynamic_shapes == "static":
-            _make_static(example_inputs)
+            make_static(example_inputs)
         return _compile_inference(gm, example_inputs, settings)
     except TrainingError as error:
         reason = str(error)
@@ -118,6 +119,7 @@ def _compile_inference(
                 elif name is not None:
                     node._rename(name)
         with _disable_current_modes():  # of AOTAutograd, which makes every tensor fake
+            equate_attention(graph)
             written = _return_writes(graph)
             compilation = compile_graph(graph, weights, settings, written=written)
         frozen.extend(one.runner.frozen for one in compilation.all() if one.runner.frozen)
@@ -145,16 +147,6 @@ def _compile_inference(
         positions = range(len(outer)) if mutated & users else mutated | users
         return _guard_aliases(gm, compiled, example_inputs, positions)
     return compiled
-
-
-def _make_static(example_inputs: Sequence[Any]) -> None:
-    """Makes constants of the symbolic sizes among the inputs, on which dynamo then guards. Those
-    that no tensor had before the call (of what `nonzero` returned) stay symbolic."""
-    for value in example_inputs:
-        sizes = (*value.shape, *value.stride()) if isinstance(value, torch.Tensor) else (value,)
-        for size in sizes:
-            if isinstance(size, torch.SymInt) and size.node.has_hint():
-                int(size)
 
 
 def _return_writes(gm: torch.fx.GraphModule) -> list[str]:

@@ -182,7 +182,7 @@ def memory_order(tensor: torch.Tensor) -> list[int] | None:
     """The dims from outermost to innermost in memory, for a dense tensor without overlap, whatever
     its symbolic sizes turn out to be; None for one with gaps. `tensor.permute(order)` is then
     contiguous. Adds no guards."""
-    hints = [_hint(stride) for stride in tensor.stride()]
+    hints = [hint(stride) for stride in tensor.stride()]
     if None in hints:
         return None
     order = sorted(range(tensor.dim()), key=lambda dim: (-hints[dim], _same(tensor.shape[dim], 1)))
@@ -214,7 +214,7 @@ def _same(lhs: Any, rhs: Any) -> bool:
     return sympy.expand(_expression(lhs) - _expression(rhs)) == 0
 
 
-def _hint(size: Any) -> int | None:
+def hint(size: Any) -> int | None:
     """The size in the example that was traced, as far as that is known."""
     return size.node.hint if isinstance(size, torch.SymInt) else size
 
