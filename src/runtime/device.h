@@ -9,6 +9,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -141,6 +142,8 @@ class Device {
   virtual bool packs_in_background() const { return false; }
   // Called first on such a thread: it is to use one core.
   virtual void EnterBackground() {}
+  // Calls `work`, which packs and runs many short steps that no caller waits for.
+  virtual void RunInOneRegion(const std::function<void()>& work) { work(); }
   virtual StreamKey FindKey(DeviceStream stream) {
     (void)stream;
     return {};

@@ -227,7 +227,10 @@ void Engine::State::PackNext() {
 void Engine::State::FinishPacking() {
   if (HasForked()) DropPrograms();
   try {
-    while (packing) PackNext();
+    if (!packing) return;
+    device.RunInOneRegion([&] {
+      while (packing) PackNext();
+    });
   } catch (...) {
     DropPrograms();
     throw;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 
 #include <sys/mman.h>
 
@@ -176,6 +177,7 @@ class Cpu final : public Device {
 
   bool packs_in_background() const override { return true; }
   void EnterBackground() override { UseOneThread(); }
+  void RunInOneRegion(const std::function<void()>& work) override { InOneRegion(work); }
 
   void Copy(const TensorRef& from, const TensorRef& to, DeviceStream) override {
     StepSite site{.step = nullptr, .body = {}, .inputs = {from}, .outputs = {to}};

@@ -30,7 +30,7 @@ bool TakeInvalidFlag() {
 }
 
 bool TakeInvalidFlags() {
-  std::atomic<bool> any = false;
+  std::atomic<bool> any = TakeInvalidFlag();  // in RunInOneRegion oneDNN ran on this thread alone
   ParallelFor(NumThreads(), [&](int64_t, int64_t) {
     if (TakeInvalidFlag()) any.store(true, std::memory_order_relaxed);
   });

@@ -24,8 +24,9 @@ using RangeFn = void (*)(void* context, int64_t begin, int64_t end);
 void RunParallel(int64_t num_tasks, RangeFn fn, void* context);
 
 // Calls fn(begin, end) on each thread that has tasks, for disjoint ranges that cover [0, num_tasks)
-// and differ in length by one at most; on the calling thread alone for one task or one thread. An
-// exception of `fn` reaches the caller, the first when there are several.
+// and differ in length by one at most; on the calling thread alone for one task or one thread. In
+// RunInOneRegion a thread may get several ranges, or none. An exception of `fn` reaches the caller,
+// the first when there are several.
 template <typename Fn>
 void ParallelFor(int64_t num_tasks, Fn&& fn) {
   using Body = std::remove_reference_t<Fn>;
@@ -33,6 +34,20 @@ void ParallelFor(int64_t num_tasks, Fn&& fn) {
       num_tasks,
       [](void* context, int64_t begin, int64_t end) { (*static_cast<Body*>(context))(begin, end); },
       const_cast<std::remove_const_t<Body>*>(std::addressof(fn)));
+}
+
+// Calls work(context) in one region, where its loops on this thread (ParallelFor) open none of
+// their own: the other threads take what tasks they come to, and the caller waits only for tasks
+// that have begun. For many short loops in a row: threads that share a core with each other or with
+// another process reach the end of a region a time slice late, 3 ms for each of them. oneDNN's
+// primitives run on the calling thread alone.
+void RunInOneRegion(void (*work)(void* context), void* context);
+
+template <typename Fn>
+void InOneRegion(Fn&& work) {
+  using Body = std::remove_reference_t<Fn>;
+  RunInOneRegion([](void* context) { (*static_cast<Body*>(context))(); },
+                 const_cast<std::remove_const_t<Body>*>(std::addressof(work)));
 }
 
 }  // namespace stator
