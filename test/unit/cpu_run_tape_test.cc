@@ -111,5 +111,34 @@ TEST(Tape, ConvertsHalvesAtTheEdgesAndRoundsEachResult) {
       5u);
 }
 
+TEST(Tape, AStoreRoundsByItself) {
+  // Two loads, add, store.
+  EXPECT_EQ(CountInstrs(R"(graph @g(%x: f16[5000], %y: f16[5000]) {
+    %0 = add(%x, %y)
+    return %0
+  })"),
+            4u);
+  // What an instruction reads is rounded before: add, round, mul.
+  EXPECT_EQ(CountInstrs(R"(graph @g(%x: bf16[5000], %y: bf16[5000]) {
+    %0 = add(%x, %y)
+    %1 = mul(%0, %x)
+    return %0, %1
+  })"),
+            7u);
+}
+
+TEST(Tape, ACastFromAHalfIsALoad) {
+  EXPECT_EQ(CountInstrs("graph @g(%x: f16[5000]) {\n  %0 = cast(%x) {dtype = f32}\n  return %0\n}"),
+            1u);
+  EXPECT_EQ(CountInstrs("graph @g(%x: f32[5000]) {\n  %0 = cast(%x) {dtype = f16}\n  return %0\n}"),
+            1u);
+  EXPECT_EQ(CountInstrs(R"(graph @g(%x: bf16[5000]) {
+    %0 = cast(%x) {dtype = f32}
+    %1 = relu(%x)
+    return %0, %1
+  })"),
+            3u);
+}
+
 }  // namespace
 }  // namespace stator

@@ -38,6 +38,7 @@ class TapeBuilder {
         body_(*site.body),
         sources_(body_.num_values()),
         num_uses_(body_.num_values(), 0),
+        is_only_stored_(body_.num_values(), false),
         deferred_(body_.num_values(), false) {}
 
   std::optional<Tape> Run() {
@@ -231,7 +232,8 @@ class TapeBuilder {
   bool AddNode(const Node& node) {
     ValueId id = node.outputs[0];
     DType dtype = body_.type(id).dtype;
-    bool rounds = (dtype == DType::kFloat16 || dtype == DType::kBFloat16) && !IsExact(node);
+    bool rounds = (dtype == DType::kFloat16 || dtype == DType::kBFloat16) && !IsExact(node) &&
+                  !is_only_stored_[id.index];  // a store rounds by itself
     std::optional<Source> source;
     if (node.op->name == "cast") {
       source = AddCast(node);
@@ -278,15 +280,32 @@ class TapeBuilder {
 
   std::optional<Source> AddCast(const Node& node) {
     ValueId id = node.outputs[0];
-    Source source = Read(node.inputs[0]);
     DType from = body_.type(node.inputs[0]).dtype, to = body_.type(id).dtype;
     TapeClass to_class = ClassOf(to);
+    if (auto loaded = LoadCast(node.inputs[0], id)) return loaded;
+    Source source = Read(node.inputs[0]);
     bool to_bool = to == DType::kBool && from != DType::kBool;
     if (!to_bool && source.tape_class == to_class) return source;
     TapeKernel kernel = FindCastKernel(source.tape_class, to_class, to_bool);
     Source out = NewResult(id, source.place.extent, to_class);
     AddRun(kernel, {&source, 1}, out, false, {});
     return out;
+  }
+
+  // A cast that is the load of its operand, straight to where the result goes; empty where it is
+  // more, or where the operand has been loaded.
+  std::optional<Source> LoadCast(ValueId from, ValueId to) {
+    DType dtype = body_.type(from).dtype;
+    bool is_load = !sources_[from.index] && !IsNative(dtype) && IsNative(body_.type(to).dtype) &&
+                   ClassOf(dtype) == ClassOf(body_.type(to).dtype);
+    if (!is_load) return std::nullopt;
+    int operand = operand_of_.at(from);
+    Extent extent = ExtentOf(operand);
+    if (site_.accesses[operand].fixed) return std::nullopt;
+    Source source = NewResult(to, extent, ClassOf(dtype));
+    tape_.instrs_.push_back({.kind = TapeInstr::kLoad, .out = source.place, .operand = operand});
+    sources_[from.index] = source;
+    return source;
   }
 
   std::optional<Source> AddRowMap(const Node& node) {
@@ -321,6 +340,7 @@ class TapeBuilder {
   }
 
   // ---- fused multiply-add: add(mul(a, b), c) where nothing else reads the product
+  // Counts uses before.
   void FindMulAdds() {
     std::vector<bool> inside(body_.num_node_slots(), false);
     for (NodeId id : site_.nodes) {
@@ -329,8 +349,11 @@ class TapeBuilder {
         if (input.valid()) ++num_uses_[input.index];
       }
     }
-    for (ValueId output : body_.outputs()) ++num_uses_[output.index];
     if (site_.result.valid()) ++num_uses_[site_.result.index];
+    for (ValueId output : body_.outputs()) {
+      if (site_.store_outputs && num_uses_[output.index] == 0) is_only_stored_[output.index] = true;
+    }
+    for (ValueId output : body_.outputs()) ++num_uses_[output.index];
     for (NodeId id : site_.nodes) {
       const Node& node = body_.node(id);
       if (node.op->id != kAddId || body_.type(node.outputs[0]).dtype != DType::kFloat32) continue;
@@ -378,6 +401,7 @@ class TapeBuilder {
   Tape tape_;
   std::vector<std::optional<Source>> sources_;  // by value
   std::vector<int> num_uses_;                   // by value
+  std::vector<bool> is_only_stored_;            // by value: outputs that no instruction reads
   std::vector<bool> deferred_;                  // by value: products that wait for their sum
   std::vector<bool> bound_;                     // by operand: outputs that are written already
   std::map<ValueId, int> operand_of_;
