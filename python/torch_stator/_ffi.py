@@ -143,10 +143,15 @@ _on_cuda_out_of_memory = tvm_ffi.get_global_func("stator.on_cuda_out_of_memory")
 
 
 def compile(  # noqa: A001
-    program: str, names: Sequence[str], tensors: Sequence[torch.Tensor], options: str
+    program: str,
+    names: Sequence[str],
+    tensors: Sequence[torch.Tensor],
+    options: str,
+    group: EngineGroup | None = None,
 ) -> CompiledModule:
-    """Compiles an exported program, whose graph inputs `names` are weights with these contents."""
-    return _compile(program, list(names), list(tensors), options)
+    """Compiles an exported program, whose graph inputs `names` are weights with these contents.
+    `group`: that its engines join."""
+    return _compile(program, list(names), list(tensors), options, group or _engine_group())
 
 
 def engine_group() -> EngineGroup:

@@ -24,7 +24,7 @@ from .complex_pairs import split_complex
 from .control_flow import Body, copy_graph, find_graphs, find_weights
 from .devices import find_device
 from .export import Weight, export_graph, lift_constants, put_in_memory_order
-from .freeze import FrozenWeights, can_freeze, is_aligned, notes_on
+from .freeze import FrozenWeights, can_freeze, find_group, is_aligned, notes_on
 from .recurrent import name_recurrent
 from .reference import ReferenceEngine
 from .regions import inline_regions
@@ -110,6 +110,7 @@ def compile_graph(
         [weight.placeholder for weight in known],
         contents,
         settings.to_json(whole),
+        find_group([tensor for _, tensor in weights.values()]),
     )
     report = json.loads(compiled.report())
     report["notes"] = notes

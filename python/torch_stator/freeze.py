@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from . import _ffi
 from .errors import InvalidArgumentError, warn_fallback
@@ -60,6 +61,20 @@ def notes_on(tensors: Iterable[torch.Tensor]) -> list[str]:
         "tells of no write: each call passes them and computes from them anew; make the model, and "
         "convert it, outside of it"
     ]
+
+
+# By weight: the device that it lay on, and the group of the engines that hold it there.
+_groups = WeakTensorKeyDictionary()
+
+
+def find_group(weights: Sequence[torch.Tensor]) -> _ffi.EngineGroup:
+    """The group for engines that hold these weights: that of other engines which hold one of them
+    already, be it of another compilation, so that packed copies serve both."""
+    held = (_groups.get(weight, (None, None)) + (weight.device,) for weight in weights)
+    group = next((group for device, group, now in held if device == now), _ffi.engine_group())
+    for weight in weights:
+        _groups[weight] = (weight.device, group)
+    return group
 
 
 class FrozenWeights:

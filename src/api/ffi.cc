@@ -219,9 +219,9 @@ class EngineRef : public ffi::ObjectRef {
 
 class CompiledModuleObj : public ffi::Object {
  public:
-  // `ordinal`: of the CUDA device that it was compiled for, if any.
-  CompiledModuleObj(CompiledModule module, int ordinal)
-      : module_(std::move(module)), ordinal_(ordinal) {}
+  // `ordinal`: of the CUDA device that it was compiled for, if any. `group`: that its engines join.
+  CompiledModuleObj(CompiledModule module, int ordinal, EngineGroupRef group)
+      : module_(std::move(module)), ordinal_(ordinal), group_(std::move(group)) {}
 
   // Loads the engine of a part; null for a part that torch runs.
   ffi::Optional<EngineRef> LoadEngine(int64_t part) const {
@@ -248,8 +248,9 @@ class CompiledModuleObj : public ffi::Object {
 
 class CompiledModuleRef : public ffi::ObjectRef {
  public:
-  CompiledModuleRef(CompiledModule module, int ordinal)
-      : ObjectRef(ffi::make_object<CompiledModuleObj>(std::move(module), ordinal)) {}
+  CompiledModuleRef(CompiledModule module, int ordinal, EngineGroupRef group)
+      : ObjectRef(
+            ffi::make_object<CompiledModuleObj>(std::move(module), ordinal, std::move(group))) {}
   TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(CompiledModuleRef, ffi::ObjectRef,
                                                 CompiledModuleObj);
 };
@@ -287,14 +288,14 @@ CompileOptions ParseOptions(const std::string& text) {
 // `program` is the JSON of an exported program; `names` are those of its graph inputs that are
 // weights, `tensors` their contents.
 CompiledModuleRef CompileProgram(const ffi::String& program, const ffi::Array<ffi::String>& names,
-                                 const ffi::Array<ffi::Tensor>& tensors,
-                                 const ffi::String& options) {
+                                 const ffi::Array<ffi::Tensor>& tensors, const ffi::String& options,
+                                 EngineGroupRef group) {
   WeightData weights;
   for (size_t i = 0; i < names.size(); ++i)
     weights[names[i]] = MakeWeight(tensors[i], View(names[i]));
   ImportedGraph imported = ImportExportedProgram(View(program), weights);
   CompileOptions parsed = ParseOptions(options);
-  return CompiledModuleRef(Compile(imported, parsed), GetOrdinal(parsed.device));
+  return CompiledModuleRef(Compile(imported, parsed), GetOrdinal(parsed.device), std::move(group));
 }
 
 // `names` and `tensors`: the weights that the plan came without, as bytes on the CPU.

@@ -3,13 +3,15 @@
 The number of refits says whether a change was seen; the result, whether it was honoured.
 """
 
+import gc
+
 import numpy as np
 import pytest
 import torch
 import torch_stator
 from conftest import check
 from torch import nn
-from torch_stator import InvalidArgumentError, _ffi, runner
+from torch_stator import InvalidArgumentError, _ffi, freeze, runner
 
 
 class Net(nn.Module):
@@ -248,6 +250,62 @@ def test_engines_of_a_shared_weight_are_refitted_apart(run, compilations):
         expected = (((x @ new.T).abs() + x) @ old.T).tanh()
         torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-4)
     assert derived_bytes(compilations[0].engines) > 31 * MIB  # of two weights now
+
+
+@pytest.fixture
+def twice(compilations):
+    """A model compiled for two batch sizes, what calls it, and the engine for each."""
+    model = Shared().requires_grad_(False)
+    options = {"optimization_level": 0, "min_block_size": 1}
+    compiled = torch.compile(model, backend="stator", dynamic=False, options=options)
+    for rows in (16, 48):
+        check(compiled, model, torch.randn(rows, 2048))
+    first, second = (engine for one in compilations for engine in one.engines)
+    return model, compiled, first, second
+
+
+def test_two_compilations_share_packed_copies(twice):
+    model, compiled, *engines = twice
+    assert derived_bytes(engines) <= 17 * MIB
+    changes = [lambda w: w.mul_(1.5), lambda w: w.data.neg_(), lambda w: w.data.add_(0.01)]
+    for change, sizes in zip(changes, ((16, 48), (48, 16), (16, 48)), strict=True):
+        change(model.fc.weight)
+        for rows in sizes:
+            check(compiled, model, torch.randn(rows, 2048))
+    model.fc.weight.data = torch.randn(2048, 2048) / 32
+    for rows in (48, 16):
+        check(compiled, model, torch.randn(rows, 2048))
+    assert derived_bytes(engines) <= 17 * MIB
+
+
+def test_engines_of_two_compilations_are_refitted_apart(twice):
+    model, compiled, first, _ = twice
+    old, new = model.fc.weight, torch.randn(2048, 2048) / 32
+    torch_stator.refit(first, {"fc.weight": new})
+    for rows, weight in ((16, new), (48, old)):
+        x = torch.randn(rows, 2048)
+        expected = (((x @ weight.T).abs() + x) @ weight.T).tanh()
+        torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_packed_copies_outlive_the_compilation_that_made_them(twice, compilations):
+    model, compiled, _, second = twice
+    del compiled
+    compilations.clear()
+    torch._dynamo.reset()
+    gc.collect()
+    assert derived_bytes([second]) <= 17 * MIB
+    x = torch.randn(16, 2048)
+    check(torch_stator.compile(model, (x,), min_block_size=1), model, x)
+    assert derived_bytes([second]) <= 17 * MIB
+
+
+def test_a_weight_that_moves_gets_another_group():
+    weights = [torch.randn(2), nn.Parameter(torch.randn(4, 4))]
+    group = freeze.find_group(weights[1:])
+    assert freeze.find_group(weights).same_as(group)
+    freeze._groups[weights[0]] = freeze._groups[weights[1]] = (torch.device("cuda", 0), group)
+    assert not freeze.find_group(weights).same_as(group)
 
 
 def test_two_modules_with_equal_names(run):
