@@ -112,9 +112,9 @@ TEST(Tape, ConvertsHalvesAtTheEdgesAndRoundsEachResult) {
 }
 
 TEST(Tape, AStoreRoundsByItself) {
-  // Two loads, add, store.
+  // Two loads, atan2, store.
   EXPECT_EQ(CountInstrs(R"(graph @g(%x: f16[5000], %y: f16[5000]) {
-    %0 = add(%x, %y)
+    %0 = atan2(%x, %y)
     return %0
   })"),
             4u);
@@ -125,6 +125,26 @@ TEST(Tape, AStoreRoundsByItself) {
     return %0, %1
   })"),
             7u);
+}
+
+TEST(Tape, ALoneNodeOfHalvesIsOnePass) {
+  EXPECT_EQ(CountInstrs("graph @g(%x: bf16[50, 100]) {\n  %0 = relu(%x)\n  return %0\n}"), 1u);
+  EXPECT_EQ(CountInstrs(R"(graph @g(%x: bf16[50, 100], %y: bf16[50, 100]) {
+    %0 = mul(%x, %y)
+    return %0
+  })"),
+            1u);
+  // Load, add, store: of an operand that is repeated, loaded before.
+  EXPECT_EQ(CountInstrs(R"(graph @g(%x: bf16[50, 100], %y: bf16[100]) {
+    %0 = add(%x, %y)
+    return %0
+  })"),
+            3u);
+  EXPECT_EQ(CountInstrs(R"(graph @g(%x: bf16[50, 100]) {
+    %0 = relu(%x)
+    return %0, %0
+  })"),
+            4u);
 }
 
 TEST(Tape, ACastFromAHalfIsALoad) {

@@ -235,6 +235,7 @@ class TapeBuilder {
     bool rounds = (dtype == DType::kFloat16 || dtype == DType::kBFloat16) && !IsExact(node) &&
                   !is_only_stored_[id.index];  // a store rounds by itself
     std::optional<Source> source;
+    if (AddHalves(node)) return true;
     if (node.op->name == "cast") {
       source = AddCast(node);
     } else if (node.op->Is(kPointwise)) {
@@ -251,6 +252,38 @@ class TapeBuilder {
   Source Round(const Source& source, DType dtype) {
     int op_id = dtype == DType::kFloat16 ? kRoundF16Op : kRoundBF16Op;
     return *Emit(op_id, {source}, TapeClass::kF32, TapeClass::kF32, {}, {});
+  }
+
+  // A node alone between memory and memory, all of one type that registers do not hold: in one pass
+  // where there is a kernel.
+  bool AddHalves(const Node& node) {
+    ValueId id = node.outputs[0];
+    DType dtype = body_.type(id).dtype;
+    TapeKernel kernel = FindHalfKernel(node.op->id, dtype);
+    if (kernel == nullptr || !is_only_stored_[id.index] || num_uses_[id.index] != 1) return false;
+    Extent all = static_cast<Extent>((site_.shape.rows > 1 ? kRow : 0) | kColumn);
+    auto lies_so = [&](int operand) {
+      return ExtentOf(operand) == all && LiesDense(operand, all) && !site_.accesses[operand].fixed;
+    };
+    auto place = [&](int operand) { return Place{.slot = operand, .extent = all, .size = 2}; };
+    TapeInstr instr{.kernel = kernel, .params = Params(node)};
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      ValueId input = node.inputs[i];
+      auto it = operand_of_.find(input);
+      bool reads = it != operand_of_.end() && body_.type(input).dtype == dtype &&
+                   !sources_[input.index] && lies_so(it->second);
+      if (!reads) return false;
+      instr.in[i] = place(it->second);
+    }
+    const BodyOperands& operands = *site_.operands;
+    auto out = std::find(operands.values.begin() + static_cast<int64_t>(operands.first_output),
+                         operands.values.end(), id);
+    int operand = static_cast<int>(out - operands.values.begin());
+    if (out == operands.values.end() || !lies_so(operand)) return false;
+    instr.out = place(operand);
+    bound_[operand] = true;
+    tape_.instrs_.push_back(instr);
+    return true;
   }
 
   static std::array<double, 2> Params(const Node& node) {

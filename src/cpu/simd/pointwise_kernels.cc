@@ -3,9 +3,12 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/simd/pointwise_kernels.cc"
+#include <algorithm>
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "cpu/simd/half.h"
 #include "cpu/simd/simd.h"
 #include "cpu/simd/tape_kernels.h"
 
@@ -115,8 +118,55 @@ TapeKernel FindKernel(int op_id, unsigned scalars) {
 }
 #undef SCALAR
 
+// ---- halves
+template <class Op, int kArity, typename T>
+void HalfLoop(void* out, const void* a, const void* b, const void*, const double* params,
+              int64_t n) {
+  const T* operands[2] = {static_cast<const T*>(a), static_cast<const T*>(b)};
+  T* to = static_cast<T*>(out);
+  F p0(params[0]), p1(params[1]);
+  auto compute = [&](const T* x, const T* y) HWY_ATTR {
+    return Op::Call(FromMemory(x), kArity == 2 ? FromMemory(y) : F(0), F(0), p0, p1);
+  };
+  int64_t i = 0;
+  for (; i + static_cast<int64_t>(kLanes) <= n; i += kLanes) {
+    ToMemory(compute(operands[0] + i, kArity == 2 ? operands[1] + i : nullptr), to + i);
+  }
+  if (i == n) return;
+  T rest[3][kLanes] = {};
+  for (int k = 0; k < kArity; ++k) std::copy(operands[k] + i, operands[k] + n, rest[k]);
+  ToMemory(compute(rest[0], rest[1]), rest[2]);
+  std::copy(rest[2], rest[2] + (n - i), to + i);
+}
+
+template <class Op, int kArity>
+TapeKernel SelectHalf(DType dtype) {
+  if (dtype == DType::kBFloat16) return HalfLoop<Op, kArity, BFloat16>;
+  if constexpr (kConvertsVectors<Float16>) {
+    if (dtype == DType::kFloat16) return HalfLoop<Op, kArity, Float16>;
+  }
+  return nullptr;
+}
+
+TapeKernel FindKernelOfHalves(int op_id, DType dtype) {
+  switch (op_id) {
+    case 100: return SelectHalf<Op_add, 2>(dtype);
+    case 101: return SelectHalf<Op_sub, 2>(dtype);
+    case 102: return SelectHalf<Op_mul, 2>(dtype);
+    case 103: return SelectHalf<Op_div, 2>(dtype);
+    case 109: return SelectHalf<Op_maximum, 2>(dtype);
+    case 110: return SelectHalf<Op_minimum, 2>(dtype);
+    case 111: return SelectHalf<Op_neg, 1>(dtype);
+    case 112: return SelectHalf<Op_abs, 1>(dtype);
+    case 114: return SelectHalf<Op_square, 1>(dtype);
+    case 250: return SelectHalf<Op_relu, 1>(dtype);
+    default: return nullptr;
+  }
+}
+
 }  // namespace simd
 using simd::FindKernel;
+using simd::FindKernelOfHalves;
 }  // namespace HWY_NAMESPACE
 }  // namespace stator
 HWY_AFTER_NAMESPACE();
@@ -125,9 +175,14 @@ HWY_AFTER_NAMESPACE();
 namespace stator {
 
 HWY_EXPORT(FindKernel);
+HWY_EXPORT(FindKernelOfHalves);
 
 TapeKernel FindF32Kernel(int op_id, unsigned scalar_operands) {
   return HWY_DYNAMIC_DISPATCH(FindKernel)(op_id, scalar_operands);
+}
+
+TapeKernel FindHalfKernel(int op_id, DType dtype) {
+  return HWY_DYNAMIC_DISPATCH(FindKernelOfHalves)(op_id, dtype);
 }
 
 }  // namespace stator

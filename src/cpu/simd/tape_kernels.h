@@ -34,6 +34,9 @@ enum TapeOp : int {
 // `scalar_operands` (bit i: operand i) are scalars; null when there is none for this mask. Mask 0
 // has one for every op.
 TapeKernel FindF32Kernel(int op_id, unsigned scalar_operands);
+// For operands and a result that lie in memory as `dtype`, none of them scalar: in one pass. Null
+// but for f16 and bf16, and for ops that take no longer than the passes that this spares.
+TapeKernel FindHalfKernel(int op_id, DType dtype);
 // The same for the other classes, every operand a vector; null for ops the class does not have.
 TapeKernel FindElementKernel(int op_id, TapeClass tape_class);
 // Conversion of registers as `cast` does it; `to_bool` gives 0 and 1 in the f32 class.
