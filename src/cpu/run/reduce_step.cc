@@ -11,6 +11,7 @@
 #include "cpu/run/split_step.h"
 #include "cpu/run/tape_step.h"
 #include "cpu/simd/accumulate.h"
+#include "cpu/simd/half_folds.h"
 #include "ir/op_def.h"
 
 namespace stator {
@@ -103,7 +104,8 @@ class ReduceStep final : public PreparedStep {
     std::optional<Tape> tape;
     // Where a tile to reduce lies: a register after a run, or the operand itself.
     TapeInstr::Place input;
-    int64_t pitch = -1;  // elements between rows; -1: the tile's columns
+    int64_t pitch = -1;        // elements between rows; -1: the tile's columns
+    int64_t partial_size = 4;  // bytes of a partial result
     bool columns_reduced = false, rows_reduced = false;
     TapeKernel reduce_row = nullptr;
     ColumnKernel reduce_columns = nullptr;
@@ -219,11 +221,11 @@ class ReduceStep final : public PreparedStep {
       rows = 1;
     }
     constexpr double kNoParams[2] = {};
-    int64_t size = parts_.input.size;
     for (int64_t row = 0; row < rows; ++row) {
-      parts_.reduce_row(partial + row * size, input + row * pitch * size, nullptr, nullptr,
+      std::byte* of_row = partial + row * parts_.partial_size;
+      parts_.reduce_row(of_row, input + row * pitch * parts_.input.size, nullptr, nullptr,
                         kNoParams, columns);
-      if (parts_.rows_reduced) parts_.accumulate.fold(acc, partial + row * size, 1);
+      if (parts_.rows_reduced) parts_.accumulate.fold(acc, of_row, 1);
     }
     if (!parts_.rows_reduced) parts_.accumulate.fold(acc, partial, rows);
   }
@@ -242,14 +244,15 @@ size_t FindLead(const BodyOperands& operands) {
   return lead;
 }
 
-// The operand that is reduced as it lies in memory, when nothing is computed before and its columns
-// are contiguous.
-std::optional<size_t> FindOperandInPlace(const TapeSite& site) {
+// The operand that is reduced as it lies in memory, when nothing is computed before, its columns
+// are contiguous, and there are kernels for its type.
+std::optional<size_t> FindOperandInPlace(const TapeSite& site, std::string_view op) {
   for (size_t k = 0; k < site.operands->first_output && site.nodes.empty(); ++k) {
     bool is_contiguous = site.accesses[k].column_stride == 1 || site.shape.columns == 1;
-    bool is_native = DTypeSize(site.operands->tensors[k].dtype) ==
-                     ClassSize(ClassOf(site.operands->tensors[k].dtype));
-    if (site.operands->values[k] == site.result && is_contiguous && is_native) return k;
+    DType dtype = site.operands->tensors[k].dtype;
+    bool is_native = DTypeSize(dtype) == ClassSize(ClassOf(dtype));
+    bool has_kernels = is_native || FindHalfFolds(op, dtype).row != nullptr;
+    if (site.operands->values[k] == site.result && is_contiguous && has_kernels) return k;
   }
   return std::nullopt;
 }
@@ -289,7 +292,7 @@ bool FindTileInput(const Reduction& reduction, const LoopNest& nest, ReduceStep:
                 .whole_columns = shape.columns == nest.dims[shape.column_dim],
                 .store_outputs = false,
                 .result = reduction.input};
-  std::optional<size_t> in_place = FindOperandInPlace(site);
+  std::optional<size_t> in_place = FindOperandInPlace(site, reduction.op);
   if (in_place) {
     size_t size = DTypeSize(parts.operands.tensors[*in_place].dtype);
     parts.input = {.slot = static_cast<int>(*in_place), .size = static_cast<uint8_t>(size)};
@@ -320,8 +323,14 @@ std::unique_ptr<PreparedStep> PrepareOnTape(const StepSite& site) {
   TapeClass tape_class = ClassOf(reduction->body.type(reduction->input).dtype);
   parts.accumulate = FindAccumulate(reduction->op, tape_class, site.outputs[0].dtype);
   if (parts.accumulate.reset == nullptr) return nullptr;
-  parts.reduce_row = FindRowReduceKernel(reduction->op, tape_class);
-  parts.reduce_columns = FindColumnKernel(reduction->op, tape_class);
+  parts.partial_size = static_cast<int64_t>(ClassSize(tape_class));
+  HalfFolds halves;
+  if (parts.input.size == 2) {
+    halves = FindHalfFolds(reduction->op, reduction->body.type(reduction->input).dtype);
+  }
+  bool are_halves = halves.row != nullptr;
+  parts.reduce_row = are_halves ? halves.row : FindRowReduceKernel(reduction->op, tape_class);
+  parts.reduce_columns = are_halves ? halves.columns : FindColumnKernel(reduction->op, tape_class);
   parts.columns_reduced = nest.inner[parts.shape.column_dim];
   parts.rows_reduced = parts.shape.row_dim < 0 || nest.inner[parts.shape.row_dim];
   int kept_dim = parts.columns_reduced ? parts.shape.row_dim : parts.shape.column_dim;

@@ -9,6 +9,8 @@
 #define STATOR_CPU_SIMD_HALF_H_
 #endif
 
+#include <algorithm>
+
 #include "cpu/simd/simd.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -37,6 +39,18 @@ HWY_INLINE F FromMemory(const BFloat16* p) {
 HWY_INLINE F FromMemory(const bool* p) {
   auto bytes = hn::PromoteTo(kDI, hn::LoadU(DU8(), reinterpret_cast<const uint8_t*>(p)));
   return F(F(hn::ConvertTo(kD, bytes)) != 0);
+}
+
+template <typename T>
+HWY_INLINE F Load(const T* p) {
+  return FromMemory(p);
+}
+// Zero in the other lanes.
+template <typename T>
+HWY_INLINE F LoadFirst(const T* p, size_t n) {
+  T lanes[kLanes] = {};
+  std::copy(p, p + n, lanes);
+  return FromMemory(lanes);
 }
 
 HWY_INLINE void ToMemory(F a, Float16* p) {

@@ -13,6 +13,7 @@
 
 #include <limits>
 
+#include "cpu/simd/half.h"
 #include "cpu/simd/simd.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -71,9 +72,9 @@ HWY_INLINE F KeepFirst(F a, size_t n) {
   return hn::IfThenElse(hn::FirstN(kD, n), a.v, F(Fold::kNeutral).v);
 }
 
-// Folds map(a[i]) over the row in four independent chains.
-template <typename Fold, typename Map>
-HWY_INLINE float FoldRow(const float* a, int64_t n, Map map) {
+// Folds map(a[i]) over the row in four independent chains; of floats or halves.
+template <typename Fold, typename T, typename Map>
+HWY_INLINE float FoldRow(const T* a, int64_t n, Map map) {
   constexpr int64_t kStep = kLanes;
   F folds[4] = {Fold::kNeutral, Fold::kNeutral, Fold::kNeutral, Fold::kNeutral};
   int64_t i = 0;

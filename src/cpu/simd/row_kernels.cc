@@ -14,6 +14,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "cpu/simd/half_folds.h"
 #include "cpu/simd/row_folds.h"
 #include "cpu/simd/simd.h"
 #include "cpu/simd/tape_kernels.h"
@@ -109,10 +110,10 @@ TapeKernel FindMap(std::string_view op) {
 }
 
 // ---- reductions
-template <typename Fold>
+template <typename Fold, typename T = float>
 void Reduce(void* out, const void* a, const void*, const void*, const double*, int64_t n) {
   *static_cast<float*>(out) =
-      FoldRow<Fold>(static_cast<const float*>(a), n, [](F v) HWY_ATTR { return v; });
+      FoldRow<Fold>(static_cast<const T*>(a), n, [](F v) HWY_ATTR { return v; });
 }
 
 void Mean(void* out, const void* a, const void*, const void*, const double*, int64_t n) {
@@ -135,16 +136,16 @@ TapeKernel FindReduce(std::string_view op) {
   return nullptr;
 }
 
-template <typename Fold>
+template <typename Fold, typename T = float>
 void FoldColumns(void* out, const void* a, int64_t pitch, int64_t num_rows, int64_t n) {
-  auto* x = static_cast<const float*>(a);
+  auto* x = static_cast<const T*>(a);
   auto* y = static_cast<float*>(out);
   constexpr int64_t kStep = kLanes;
   int64_t i = 0;
   for (; i + 4 * kStep <= n; i += 4 * kStep) {
     F folds[4] = {Fold::kNeutral, Fold::kNeutral, Fold::kNeutral, Fold::kNeutral};
     for (int64_t row = 0; row < num_rows; ++row) {
-      const float* from = x + row * pitch + i;
+      const T* from = x + row * pitch + i;
       for (int k = 0; k < 4; ++k) folds[k] = Fold::Call(folds[k], Load(from + k * kStep));
     }
     for (int k = 0; k < 4; ++k) Store(folds[k], y + i + k * kStep);
@@ -167,8 +168,26 @@ ColumnKernel FindColumns(std::string_view op) {
   return nullptr;
 }
 
+template <typename T>
+HalfFolds FindFoldsOf(std::string_view op) {
+  if (op == "sum") return {Reduce<SumFold, T>, FoldColumns<SumFold, T>};
+  if (op == "prod") return {Reduce<ProdFold, T>, FoldColumns<ProdFold, T>};
+  if (op == "amax") return {Reduce<MaxFold, T>, FoldColumns<MaxFold, T>};
+  if (op == "amin") return {Reduce<MinFold, T>, FoldColumns<MinFold, T>};
+  return {};
+}
+
+HalfFolds FindFolds(std::string_view op, DType dtype) {
+  if (dtype == DType::kBFloat16) return FindFoldsOf<BFloat16>(op);
+  if constexpr (kConvertsVectors<Float16>) {
+    if (dtype == DType::kFloat16) return FindFoldsOf<Float16>(op);
+  }
+  return {};
+}
+
 }  // namespace simd
 using simd::FindColumns;
+using simd::FindFolds;
 using simd::FindMap;
 using simd::FindReduce;
 }  // namespace HWY_NAMESPACE
@@ -321,6 +340,7 @@ TapeKernel FindPlainMap(std::string_view op) {
 HWY_EXPORT(FindMap);
 HWY_EXPORT(FindReduce);
 HWY_EXPORT(FindColumns);
+HWY_EXPORT(FindFolds);
 
 TapeKernel FindRowMapKernel(std::string_view op, TapeClass tape_class) {
   if (tape_class == TapeClass::kF32) return HWY_DYNAMIC_DISPATCH(FindMap)(op);
@@ -337,6 +357,10 @@ ColumnKernel FindColumnKernel(std::string_view op, TapeClass tape_class) {
   if (tape_class == TapeClass::kF32) return HWY_DYNAMIC_DISPATCH(FindColumns)(op);
   return DispatchPlainClass(tape_class,
                             [&](auto zero) { return FindPlainColumns<decltype(zero)>(op); });
+}
+
+HalfFolds FindHalfFolds(std::string_view op, DType dtype) {
+  return HWY_DYNAMIC_DISPATCH(FindFolds)(op, dtype);
 }
 
 }  // namespace stator
