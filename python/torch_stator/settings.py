@@ -107,9 +107,10 @@ class CompilationSettings:
     max_aux_streams: int | None = _option(
         None,
         checks.optional(checks.integer(0)),
-        "most branches of an engine that run side by side; None: the engine's choice",
+        "most branches of an engine that run beside the first, each on a stream of its own (at "
+        "most 64); None: the engine's choice, which is 3",
         "a kernel uses all threads, so branches run one after the other",
-        "kernels run in the caller's stream, one after the other",
+        "",
     )
     version_compatible: bool = _option(
         False,
@@ -342,6 +343,7 @@ class CompilationSettings:
                 "precision": _DTYPE_NAMES[self.precision],
                 "truncate_long_and_double": self.truncate_long_and_double,
                 "workspace_size": self.workspace_size,
+                **_given(max_aux_streams=self.max_aux_streams),
                 "hardware_compatible": self.hardware_compatible,
                 "tf32_matmul": tf32_matmul,
                 "tf32_conv": tf32_conv,
@@ -352,6 +354,10 @@ class CompilationSettings:
 
 # As the compiler names them; None leaves float32 as it is, too.
 _DTYPE_NAMES = {torch.float32: "f32", None: "f32", torch.half: "f16", torch.bfloat16: "bf16"}
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

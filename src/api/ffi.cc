@@ -122,6 +122,11 @@ class EngineObj : public ffi::Object {
       }
       inputs[i] = MakeTensorRef(**tensor, device_, "input", plan.inputs[i].name);
     }
+    return ContextPool::RetryWithLess([&] { return RunOn(inputs, in_place); });
+  }
+
+  // Runs on inputs that are there.
+  ffi::Any RunOn(const std::vector<TensorRef>& inputs, const std::vector<int>& in_place) {
     ContextPool::Lease context(pool_, FindStream());
     ffi::Array<ffi::Optional<ffi::Tensor>> outputs;
     std::vector<std::byte*> pointers;
@@ -213,7 +218,8 @@ class EngineRef : public ffi::ObjectRef {
   static std::shared_ptr<Engine> Load(std::shared_ptr<const Plan> plan, int ordinal,
                                       EngineGroupObj& group) {
     Device& device = GetDevice(plan->target, ordinal);
-    return Engine::Load(std::move(plan), device, group.Get(device));
+    return ContextPool::RetryWithLess(
+        [&] { return Engine::Load(plan, device, group.Get(device)); });
   }
 };
 
@@ -274,6 +280,10 @@ CompileOptions ParseOptions(const std::string& text) {
   options.timing_cache = json.value("timing_cache", options.timing_cache);
   options.cache_folder = json.value("cache_folder", options.cache_folder);
   options.num_avg_timing_iters = json.value("num_avg_timing_iters", options.num_avg_timing_iters);
+  if (json.contains("max_aux_streams")) {
+    options.max_aux_streams =
+        static_cast<int>(std::min<int64_t>(json["max_aux_streams"].get<int64_t>(), kMaxAuxStreams));
+  }
   options.narrowing.truncate_wide = json.value("truncate_long_and_double", false);
   options.narrowing.precision = FindDType(json.value("precision", "f32")).value_or(DType::kFloat32);
   TacticLimits& limits = options.limits;

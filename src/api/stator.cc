@@ -90,14 +90,17 @@ void Run(StatorEngine& engine, std::span<const DLTensor* const> tensors,
   for (size_t i = 0; i < tensors.size(); ++i) {
     inputs.push_back(MakeTensorRef(*tensors[i], ToDLDevice(device), "input", plan.inputs[i].name));
   }
-  ContextPool::Lease context(engine.pool, stream);
-  std::vector<std::unique_ptr<Output>> results;
-  std::vector<std::byte*> pointers;
-  for (const TensorRef& type : context->Prepare(inputs)) {
-    results.push_back(std::make_unique<Output>(device, type));
-    pointers.push_back(results.back()->data);
-  }
-  context->Run(inputs, pointers);
+  auto results = ContextPool::RetryWithLess([&] {
+    ContextPool::Lease context(engine.pool, stream);
+    std::vector<std::unique_ptr<Output>> made;
+    std::vector<std::byte*> pointers;
+    for (const TensorRef& type : context->Prepare(inputs)) {
+      made.push_back(std::make_unique<Output>(device, type));
+      pointers.push_back(made.back()->data);
+    }
+    context->Run(inputs, pointers);
+    return made;
+  });
   for (size_t i = 0; i < results.size(); ++i) outputs[i] = &results[i].release()->managed;
 }
 

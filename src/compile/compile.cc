@@ -124,7 +124,13 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
 
   auto plan = std::make_shared<Plan>();
   gate.Run(
-      "emit", [&] { *plan = Emit(kernels, std::move(placement), tactics, target.name); },
+      "emit",
+      [&] {
+        *plan = Emit(kernels, std::move(placement), tactics, target.name);
+        if (target.aux_streams) {
+          plan->aux_streams = options.max_aux_streams.value_or(*target.aux_streams);
+        }
+      },
       [&] { return PlanToText(*plan); });
   if (target.finish) {
     gate.Run("codegen", [&] { target.finish(*plan, options.cache_folder); });

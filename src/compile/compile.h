@@ -42,7 +42,9 @@ struct CompileOptions {
   // The sizes to choose tactics at, by symbol; the imported graph's own, or a guess, for others.
   SymbolValues hints;
   int num_avg_timing_iters = 1;  // runs that each measured time averages
-  Narrowing narrowing;           // types to compute in, where they are not the graph's
+  // Most streams beside the caller's, where the device has streams; none: the target's choice.
+  std::optional<int> max_aux_streams;
+  Narrowing narrowing;  // types to compute in, where they are not the graph's
   TacticLimits limits;
   bool reference_graphs = false;  // give each engine part its graph for the reference kernels
   // The first stage to run: "passes"; or "fuse" or "emit", for a graph that the ones before made.

@@ -18,6 +18,11 @@ Target TargetOf(const CudaDevice& device) {
   return *target;
 }
 
+// On an H100 at batch 1 GoogLeNet takes 0.282 ms with none, 0.199 with one, 0.183 with two and
+// 0.174 with three, Swin-T 0.425 and 0.411; BERT-base and EfficientNet-B0, without branches worth
+// it, what they took.
+constexpr int kAuxStreams = 3;
+
 struct CudaTarget {
   CudaTactics tactics;
   CompileTarget target;
@@ -28,6 +33,7 @@ struct CudaTarget {
     target = {
         .name = "cuda " + of.arch,
         .tactics = own,
+        .aux_streams = kAuxStreams,
         .can_run = [own](std::string_view kind,
                          const Graph& body) { return CanRunOnCuda(own->target(), kind, body); },
         .find_reason =

@@ -17,6 +17,8 @@ namespace stator {
 struct CompileTarget {
   std::string name;  // Plan::target
   const TacticProvider* tactics = nullptr;
+  // Plan::aux_streams where the caller has no wish; none for a device without streams.
+  std::optional<int> aux_streams;
   // Whether one kernel of this kind can run `body`: FuseOptions::can_run.
   std::function<bool(std::string_view kind, const Graph& body)> can_run;
   // Why a node of an imported graph is left to torch; empty when the engine runs it.

@@ -48,7 +48,8 @@ enum PlanField {
   kTensor,
   kPrologue,
   kStep,
-  kCode
+  kCode,
+  kAuxStreams
 };
 enum SymbolField { kSymbolName = 1, kSymbolMin, kSymbolMax };
 enum PortField { kPortName = 1, kPortDType, kPortDim, kPortStride };
@@ -148,6 +149,7 @@ class PlanWriter {
     WireWriter out;
     out.AddText(kName, plan_.name);
     out.AddText(kTarget, plan_.target);
+    if (plan_.aux_streams > 0) out.AddInt(kAuxStreams, plan_.aux_streams);
     for (const SymbolRange& symbol : plan_.symbols) {
       out.AddMessage(kSymbol, [&](WireWriter& message) {
         message.AddText(kSymbolName, symbol.name);
@@ -349,6 +351,7 @@ class PlanReader {
       switch (in.field()) {
         case kName: plan.name = in.Text(); break;
         case kTarget: plan.target = in.Text(); break;
+        case kAuxStreams: plan.aux_streams = in.SmallInt(); break;
         case kSymbol: plan.symbols.push_back(ReadSymbol(in.Message())); break;
         case kInput: plan.inputs.push_back(ReadPort(in.Message())); break;
         case kOutput: plan.outputs.push_back(ReadPort(in.Message())); break;

@@ -155,6 +155,9 @@ class PlanChecker {
   explicit PlanChecker(const Plan& plan) : plan_(plan) {}
 
   void Run() {
+    if (plan_.aux_streams < 0 || plan_.aux_streams > kMaxAuxStreams) {
+      Bad("aux_streams", "{}, expected 0 to {}", plan_.aux_streams, kMaxAuxStreams);
+    }
     CheckSymbols();
     CheckPorts("inputs", plan_.inputs);
     CheckPorts("outputs", plan_.outputs);

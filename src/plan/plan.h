@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -101,7 +102,8 @@ struct PlanBuffer {
 
 struct Plan {
   std::string name = "main";
-  std::string target;  // the device engine that runs it, and for what: "cpu", "cuda sm_90a"
+  std::string target;   // the device engine that runs it, and for what: "cpu", "cuda sm_90a"
+  int aux_streams = 0;  // most streams beside the caller's that steps may run on, side by side
   std::vector<SymbolRange> symbols;
   std::vector<PlanPort> inputs, outputs;
   std::vector<PlanWeight> weights;
@@ -145,6 +147,10 @@ void CheckPlanSizes(const Plan& plan, const SymbolValues& symbols);
 // for Deep Neural Net Inference").
 std::vector<int64_t> PlanMemory(const std::vector<PlanBuffer>& buffers,
                                 const std::vector<int64_t>& bytes);
+// The same for buffers of which `meet` tells whether two are alive together.
+std::vector<int64_t> PlanMemory(const std::vector<int64_t>& bytes,
+                                const std::function<bool(size_t, size_t)>& meet);
+inline constexpr int kMaxAuxStreams = 64;
 
 // The versioned, checksummed file form (docs/plan_format.md). Weights with data are carried along,
 // 64-byte aligned, so that a mapped file is used in place; bytes that do not start at a multiple of

@@ -169,6 +169,7 @@ class PlanTextReader {
     }
     head.Expect("target");
     plan_.target = head.String();
+    if (head.Take("aux_streams")) plan_.aux_streams = static_cast<int>(head.Integer(INT32_MAX));
     head.ExpectEnd();
     while (!text_.empty()) ReadItem();
     return std::move(plan_);

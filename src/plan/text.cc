@@ -15,7 +15,8 @@
 //   step 0 = pointwise(0, 2) -> (3) from "" {tile = 64}
 //     graph @body(...) { ... }
 //
-// Lines come in this order, items numbered from 0. A body is indented by two spaces.
+// Lines come in this order, items numbered from 0. A body is indented by two spaces. The first line
+// ends in `aux_streams 2` where there are some.
 
 #include <algorithm>
 
@@ -102,8 +103,10 @@ void AppendItems(std::string& text, std::string_view what, const std::vector<T>&
 }  // namespace
 
 std::string PlanToText(const Plan& plan) {
-  std::string text = fmt::format("plan {} version {} target {}\n", Quote(plan.name), kPlanVersion,
+  std::string text = fmt::format("plan {} version {} target {}", Quote(plan.name), kPlanVersion,
                                  Quote(plan.target));
+  if (plan.aux_streams > 0) text += fmt::format(" aux_streams {}", plan.aux_streams);
+  text += "\n";
   for (const SymbolRange& symbol : plan.symbols) {
     text += fmt::format("symbol {} in [{}, {}]\n", symbol.name, symbol.min, symbol.max);
   }

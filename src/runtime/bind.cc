@@ -1,6 +1,7 @@
 #include "runtime/bind.h"
 
 #include "base/error.h"
+#include "runtime/schedule.h"
 
 namespace stator {
 namespace {
@@ -34,7 +35,9 @@ BoundPlan BindPlan(const Plan& plan, SymbolValues symbols, const ConstantAddress
   }
   std::vector<int64_t> bytes;
   for (const PlanBuffer& buffer : plan.arena) bytes.push_back(buffer.bytes.Eval(bound.symbols));
-  bound.arena_offsets = PlanMemory(plan.arena, bytes);
+  if (plan.aux_streams > 0) bound.schedule = MakeSchedule(bound, plan.aux_streams);
+  bound.arena_offsets = bound.schedule.num_streams > 1 ? PlanConcurrentMemory(bound, bytes)
+                                                       : PlanMemory(plan.arena, bytes);
   bound.arena_bytes = bound.arena_offsets.back();
   bound.arena_offsets.pop_back();
   return bound;

@@ -31,6 +31,13 @@ class PackedCopies {
   virtual int64_t bytes() const = 0;
 };
 
+// Where and after what the steps of a plan run (runtime/schedule.h). Stream 0 is the caller's.
+struct StepSchedule {
+  int num_streams = 1;
+  std::vector<int> streams;             // one per step; empty: all on the caller's
+  std::vector<std::vector<int>> waits;  // one per step: steps of other streams that must be over
+};
+
 // A plan under given symbol values.
 struct BoundPlan {
   const Plan* plan = nullptr;
@@ -39,6 +46,7 @@ struct BoundPlan {
   std::vector<int64_t> tensor_offsets;  // bytes from the start of the tensor's storage
   std::vector<int64_t> arena_offsets;   // bytes from the arena's start, one per Plan::arena
   int64_t arena_bytes = 0;
+  StepSchedule schedule;           // of Plan::steps
   PackedCopies* copies = nullptr;  // of the group; null: a program shares its copies with none
 };
 

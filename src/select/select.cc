@@ -1,6 +1,7 @@
 #include "select/select.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <set>
 
@@ -63,7 +64,7 @@ size_t FindBest(const KernelSite& site, const Candidates& candidates,
     std::optional<double> seconds = options.cache ? options.cache->Find(key) : std::nullopt;
     if (!seconds) {
       seconds = provider.Measure(site, tactic, options.num_avg_timing_iters);
-      if (options.cache) options.cache->Set(key, *seconds);
+      if (options.cache && !std::isnan(*seconds)) options.cache->Set(key, *seconds);
     }
     Log().debug("tactic {}{}: {:.1f} us", StepKindName(tactic.kind), tactic.attrs.ToString(),
                 *seconds * 1e6);

@@ -61,7 +61,7 @@ class TacticProvider {
   using Trial = std::pair<const KernelSite*, const Tactic*>;
   virtual void Prepare(std::span<const Trial> trials) const { (void)trials; }
   // Seconds that one run takes on random data, measured in place as an average of `num_runs`;
-  // infinity when it fails.
+  // infinity when it fails; NaN when it lacked memory, which the next compilation may have.
   virtual double Measure(const KernelSite& site, const Tactic& tactic, int num_runs) const = 0;
 };
 

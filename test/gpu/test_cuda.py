@@ -167,6 +167,71 @@ def test_scratch_memory_is_bounded(workspace_size):
     assert text.count("library = ") == text.count(f"workspace = {workspace_size}")
 
 
+class Branches(nn.Module):
+    """Two long chains of small steps, and four that write parts of one tensor."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.left = nn.Sequential(*(Mlp() for _ in range(depth)))
+        self.right = nn.Sequential(*(Mlp() for _ in range(depth)))
+        self.parts = nn.ModuleList(nn.Linear(64, 32) for _ in range(4))
+
+    def forward(self, x):
+        y = self.left(x) * torch.tanh(self.right(x))
+        return torch.cat([torch.relu(part(y)) for part in self.parts], -1), y.sum(-1)
+
+
+@pytest.mark.parametrize("max_aux_streams", [1, 3])
+def test_branches_on_streams_of_their_own(max_aux_streams):
+    model = make(Branches(4), torch.half)
+    xs = [torch.randn(8, 64, dtype=torch.half, device="cuda") for _ in range(3)]
+    serial = compile_whole(model, xs[0], max_aux_streams=0)
+    beside = compile_whole(model, xs[0], max_aux_streams=max_aux_streams)
+    for x in [*xs, *xs, *xs]:  # step by step, then as a graph with other pointers
+        for result, expected in zip(beside(x), serial(x), strict=True):
+            torch.testing.assert_close(result, expected, atol=0, rtol=0)
+    other = torch.cuda.Stream()
+    with torch.cuda.stream(other):
+        results = [beside(x) for x in xs]
+    other.synchronize()
+    for x, result in zip(xs, results, strict=True):
+        assert_as_good(result, model, x)
+
+
+def test_branches_in_a_callers_graph():
+    model = make(Branches(2), torch.half)
+    x = torch.randn(8, 64, dtype=torch.half, device="cuda")
+    compiled = compile_whole(model, x, max_aux_streams=2)
+    expected = [y.clone() for y in compiled(x)]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = compiled(x)
+    for _ in range(3):
+        for result in results:
+            result.zero_()
+        graph.replay()
+        for result, one in zip(results, expected, strict=True):
+            torch.testing.assert_close(result, one, atol=0, rtol=0)
+
+
+def test_branches_take_less_time_side_by_side():
+    model = make(Branches(16), torch.half)
+    x = torch.randn(8, 64, dtype=torch.half, device="cuda")
+    ways = [compile_whole(model, x, max_aux_streams=count) for count in (0, 1)]
+    times = [[], []]
+    for _ in range(50):
+        for way, taken in zip(ways, times, strict=True):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            for _ in range(20):
+                way(x)
+            end.record()
+            end.synchronize()
+            taken.append(start.elapsed_time(end))
+    serial, beside = map(min, times)
+    assert beside < 0.8 * serial, f"{beside} beside {serial} ms"
+
+
 def test_code_for_every_gpu():
     model, x = make(Mlp()), torch.randn(5, 64, device="cuda")
     result = compile_whole(model, x, hardware_compatible=True)(x)
@@ -352,6 +417,57 @@ def test_memory_that_torch_keeps_is_given_back():
     torch.cuda.empty_cache()  # for the processes of other tests
 
 
+def test_out_of_memory_in_a_build_falls_back_and_leaves_no_trace():
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.Linear(4096, 16384)
+
+        def forward(self, x):
+            return torch.relu(self.up(x)).sum(-1)
+
+    model, x = Wide().eval().cuda(), torch.randn(4, 4096, device="cuda")
+    expected = model(x)  # what torch's libraries keep is there
+    options = {"min_block_size": 1, "precision": torch.half}  # a copy of the weight: 128 MB
+    compiled = torch.compile(model, backend="stator", dynamic=False, options=options)
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    kept = torch.empty(max(free - (64 << 20), 0), dtype=torch.uint8, device="cuda")
+    with pytest.warns(torch_stator.FallbackWarning, match="runs in eager PyTorch.*OutOfMemory"):
+        torch.testing.assert_close(compiled(x), expected)
+    del kept
+    torch.cuda.empty_cache()
+    torch._dynamo.reset()
+    compilations = []
+    on_compilation.append(compilations.append)
+    torch.testing.assert_close(compiled(x), expected, atol=0.5, rtol=1e-2)
+    on_compilation.pop()
+    assert compilations[0].engines[0].device() == "cuda:0"
+
+
+def test_contexts_that_no_call_uses_give_memory_back():
+    class Wide(nn.Module):
+        def forward(self, x):
+            return torch.softmax(x.exp(), -1).cumsum(-1).sum(-1)
+
+    x = torch.randn(100_000, 1024, device="cuda")
+    model = Wide().eval()
+    compiled = compile_whole(model, x)
+    expected = compiled(x).clone()
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    kept = torch.empty(max(free - (64 << 20), 0), dtype=torch.uint8, device="cuda")
+    stream = torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):  # a context of its own, with an arena of 400 MB or more
+        result = compiled(x)
+    stream.synchronize()
+    torch.testing.assert_close(result, expected)
+    del kept
+    torch.testing.assert_close(compiled(x), expected)
+    torch.cuda.empty_cache()
+
+
 def test_mixed_devices_run_in_eager_with_a_reason():
     class Mixed(nn.Module):
         def forward(self, x, y):
@@ -429,7 +545,7 @@ def test_a_process_ends_without_complaint():
 
 
 def test_settings_without_an_effect_are_noted():
-    options = {"max_aux_streams": 2, "sparse_weights": True}
+    options = {"sparse_weights": True, "refit": True}
     x = torch.randn(3, 64).cuda()
     program = torch_stator.compile(Mlp().cuda(), (x,), min_block_size=1, **options)
     notes = program.report["notes"]

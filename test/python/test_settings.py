@@ -290,6 +290,18 @@ def test_workspace_size(run, compilations, model):
     assert "workspace_size has no effect on cpu: " in compilations[0].report["notes"][0]
 
 
+def test_max_aux_streams(run, compilations, model):
+    """test/unit/runtime_schedule_test.cc tells which steps go where, test_cuda.py that it runs."""
+    x = torch.randn(5, 6)
+    assert 'target "cuda sm_90a" aux_streams 3\n' in plan_for_gpu(model, x)
+    assert "aux_streams" not in plan_for_gpu(model, x, max_aux_streams=0)
+    assert 'target "cuda sm_90a" aux_streams 2\n' in plan_for_gpu(model, x, max_aux_streams=2)
+    assert "aux_streams 64\n" in plan_for_gpu(model, x, max_aux_streams=1000)
+    run(model, x, max_aux_streams=2)
+    assert "aux_streams" not in compilations[0].engines[0].plan_text()
+    assert "max_aux_streams has no effect on cpu: " in compilations[0].report["notes"][0]
+
+
 def test_disable_tf32(model):
     """Torch allows TF32 in convolutions, and in products where one asks for it."""
     conv = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "api/context_pool.h"
 #include "base/error.h"
 #include "cuda/run/cuda_device.h"
 #include "fake_cuda.h"
@@ -363,6 +364,80 @@ TEST_F(CudaRunTest, LaunchesIntoACallersCapture) {
   EXPECT_EQ(device.FindKey(stream), plain);
 }
 
+// Two chains from x by copies of its halves and a third, which meet in y.
+std::string Branches(int aux_streams) {
+  std::string text =
+      fmt::format("plan \"b\" version 1 target \"cuda sm_90a\" aux_streams {}\n", aux_streams);
+  text +=
+      "input 0 = \"x\" f32[3, 4] strides [4, 1]\n"
+      "output 0 = \"y\" f32[3, 4] strides [4, 1]\n"
+      "arena 0 = 48 bytes, steps 0 to 2\narena 1 = 48 bytes, steps 1 to 3\n"
+      "arena 2 = 48 bytes, steps 3 to 4\n"
+      "tensor 0 = input 0 + 0 : f32[3, 2] strides [4, 1]\n"
+      "tensor 1 = input 0 + 2 : f32[3, 2] strides [4, 1]\n"
+      "tensor 2 = arena 0 + 0 : f32[3, 2] strides [4, 1]\n"
+      "tensor 3 = arena 1 + 0 : f32[3, 2] strides [4, 1]\n"
+      "tensor 4 = arena 2 + 0 : f32[3, 2] strides [4, 1]\n"
+      "tensor 5 = output 0 + 0 : f32[3, 2] strides [4, 1]\n"
+      "tensor 6 = output 0 + 2 : f32[3, 2] strides [4, 1]\n";
+  int step = 0;
+  for (const char* copy : {"(0) -> (2)", "(1) -> (3)", "(2) -> (6)", "(3) -> (4)", "(4) -> (5)"}) {
+    text += fmt::format("step {} = copy{} from \"\" {{}}\n", step++, copy);
+  }
+  return text;
+}
+
+TEST_F(CudaRunTest, RunsBranchesInAnyOrderThatTheirDependenciesAllow) {
+  CudaDevice device(fake.driver(), 0);
+  auto swapped = [](std::vector<float> rows) {
+    for (size_t i = 0; i < rows.size(); i += 4) {
+      std::swap_ranges(&rows[i], &rows[i] + 2, &rows[i] + 2);
+    }
+    return rows;
+  };
+  for (int aux_streams : {0, 1, 3}) {
+    for (bool last_first : {false, true}) {
+      fake.last_first = last_first;
+      fake.calls.clear();
+      Context context(Engine::Load(MakePlan(Branches(aux_streams)), device), fake.MakeStream());
+      Tensor x(Iota(3, 0)), other(Iota(3, 50)), y(Iota(3, 0)), z(Iota(3, 0));
+      for (const Tensor* input : {&x, &x, &other, &x}) {
+        EXPECT_EQ(Call(context, *input, y), swapped(input->values()));
+      }
+      EXPECT_EQ(Call(context, other, z), swapped(other.values()));
+      EXPECT_EQ(fake.calls["cuGraphLaunch"], 4);
+      EXPECT_EQ(fake.calls["cuStreamWaitEvent"] > 0, aux_streams > 0);
+    }
+  }
+  EXPECT_EQ(fake.num_graphs(), 0u);
+}
+
+TEST_F(CudaRunTest, ForksAndJoinsACallersCapture) {
+  CudaDevice device(fake.driver(), 0);
+  CUstream stream = fake.MakeStream();
+  Context context(Engine::Load(MakePlan(Branches(2)), device), stream);
+  Tensor x(Iota(3, 0)), y(Iota(3, 0));
+  std::vector<float> expected = Call(context, x, y);
+  fake.BeginCapture(stream);
+  Call(context, x, y);
+  CUgraph graph = nullptr;
+  ASSERT_EQ(fake.driver().StreamEndCapture(stream, &graph), CUDA_SUCCESS);
+  fake.driver().GraphDestroy(graph);
+  EXPECT_EQ(Call(context, x, y), expected);
+}
+
+TEST_F(CudaRunTest, LeavesNothingOfBranchesWhereALaunchFails) {
+  CudaDevice device(fake.driver(), 0);
+  Context context(Engine::Load(MakePlan(Branches(2)), device), fake.MakeStream());
+  Tensor x(Iota(3, 0)), y(Iota(3, 0));
+  std::vector<float> expected = Call(context, x, y);
+  fake.failures["cuLaunchKernelEx"] = CUDA_ERROR_LAUNCH_FAILED;
+  ErrorOf([&] { Call(context, x, y); }, ErrorKind::kDeviceError);
+  fake.failures.clear();
+  EXPECT_EQ(Call(context, x, y), expected);
+  EXPECT_EQ(fake.num_graphs(), 0u);
+}
+
 TEST_F(CudaRunTest, LaunchesStepByStepWhereCaptureFails) {
   CudaDevice device(fake.driver(), 0);
   Context context(Engine::Load(MakePlan(kRows), device), fake.MakeStream());
@@ -417,6 +492,35 @@ TEST_F(CudaRunTest, AsksForMemoryTwiceThenSaysHowMuch) {
   SetReleaseMemory([&] { fake.memory = 2000; });
   device.Free(device.Allocate(1000));
   SetReleaseMemory(nullptr);
+}
+
+TEST_F(CudaRunTest, FreesContextsThatNoCallUsesForOneThatLacksMemory) {
+  CudaDevice device(fake.driver(), 0);
+  ContextPool pool(Engine::Load(MakePlan(kRows), device));
+  Tensor large(Iota(60, -9)), y(Iota(60, 0)), small(Iota(1, 0)), z(Iota(1, 0));
+  auto call = [&](CUstream stream, const Tensor& from, const Tensor& to) {
+    return ContextPool::RetryWithLess([&] {
+      ContextPool::Lease context(pool, stream);
+      TensorRef inputs[] = {from.ref()};
+      std::byte* outputs[] = {to.bytes()};
+      context->Prepare(inputs);
+      context->Run(inputs, outputs);
+      return to.values();
+    });
+  };
+  CUstream one = fake.MakeStream(), other = fake.MakeStream();
+  size_t before = fake.used();
+  EXPECT_EQ(call(one, large, y), Rows(large.values()));
+  fake.memory = fake.used() + 600;  // the arena is of 960 bytes
+  size_t kept = fake.used();
+  EXPECT_EQ(call(other, large, y), Rows(large.values()));
+  EXPECT_LE(fake.used(), kept);
+  EXPECT_EQ(call(one, small, z), Rows(small.values()));
+  fake.memory = before;
+  std::string message = ErrorOf([&] { call(one, large, y); }, ErrorKind::kOutOfMemory);
+  EXPECT_THAT(message, HasSubstr("cannot allocate 960 bytes on cuda:0"));
+  fake.memory = 1 << 20;
+  EXPECT_EQ(call(one, large, y), Rows(large.values()));
 }
 
 TEST_F(CudaRunTest, NamesTheCallThatFailedAndTheStep) {

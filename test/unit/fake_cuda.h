@@ -1,8 +1,8 @@
 // A CUDA driver for tests: its memory is the host's, its kernels are functions of the test.
 //
-// Work runs when it is enqueued, in order; a captured stream records launches instead, and a
-// graph's launch runs them with the parameters that they have then. Every call is counted by name,
-// and can be made to fail.
+// Work runs when it is enqueued, in order; a captured stream records launches instead, with what
+// they depend on, and a graph's launch runs them with the parameters that they have then, in an
+// order that the test chooses. Every call is counted by name, and can be made to fail.
 #pragma once
 
 #include <algorithm>
@@ -49,6 +49,7 @@ class FakeCuda {
   size_t memory = size_t{1} << 30;            // bytes of each device
   std::map<std::string, FakeKernel> kernels;  // by entry
   std::map<std::string, CUresult> failures;   // by the call's name
+  bool last_first = false;  // a graph's nodes run in the latest order that dependencies allow
 
   // ---- what the test looks at
   std::map<std::string, int> calls;
@@ -69,6 +70,7 @@ class FakeCuda {
   struct Node {
     std::string entry;
     FakeLaunch launch;
+    std::vector<CUgraphNode> dependencies;
   };
   struct Graph {
     std::vector<std::unique_ptr<Node>> nodes;
@@ -78,8 +80,14 @@ class FakeCuda {
   };
   struct Stream {
     uint64_t id = 0, capture_id = 0;
-    std::unique_ptr<Graph> graph;  // while it captures
-    CUgraphNode last = nullptr;
+    std::shared_ptr<Graph> graph;  // while it captures
+    bool is_origin = false;        // of the capture
+    std::vector<CUgraphNode> last;
+  };
+  struct Event {
+    std::shared_ptr<Graph> graph;  // while it captures
+    uint64_t capture_id = 0;
+    std::vector<CUgraphNode> last;
   };
   struct Module {
     std::map<std::string, std::unique_ptr<std::string>> functions;  // entries
@@ -97,6 +105,35 @@ class FakeCuda {
     launched.push_back(node.entry);
     kernels.at(node.entry).run(node.launch);
   }
+  static bool Reaches(CUgraphNode from, CUgraphNode to) {
+    if (from == to) return true;
+    const auto& dependencies = reinterpret_cast<const Node*>(from)->dependencies;
+    return std::ranges::any_of(dependencies, [&](CUgraphNode each) { return Reaches(each, to); });
+  }
+  void Execute(const Exec& exec) {
+    std::vector<const Node*> left;
+    for (const auto& [key, node] : exec.nodes) left.push_back(&node);
+    std::set<CUgraphNode> over;
+    auto key_of = [&](const Node* node) {
+      for (const auto& [key, each] : exec.nodes) {
+        if (&each == node) return reinterpret_cast<CUgraphNode>(const_cast<Node*>(key));
+      }
+      return CUgraphNode();
+    };
+    auto is_ready = [&](const Node* node) {
+      return std::ranges::all_of(node->dependencies,
+                                 [&](CUgraphNode each) { return over.contains(each); });
+    };
+    while (!left.empty()) {
+      auto it = std::ranges::find_if(left, is_ready);
+      if (last_first) {
+        for (auto later = it; later != left.end(); ++later) it = is_ready(*later) ? later : it;
+      }
+      Execute(**it);
+      over.insert(key_of(*it));
+      left.erase(it);
+    }
+  }
   void FillParams(const std::string& entry, void** params, FakeLaunch& launch) {
     launch.params.clear();
     for (size_t size : kernels.at(entry).param_sizes) {
@@ -111,9 +148,10 @@ class FakeCuda {
   size_t used_ = 0;
   Stream default_stream_;
   std::map<Stream*, std::unique_ptr<Stream>> streams_;
-  std::map<Graph*, std::unique_ptr<Graph>> graphs_;
+  std::map<Graph*, std::shared_ptr<Graph>> graphs_;
   std::map<Exec*, std::unique_ptr<Exec>> execs_;
   std::map<Module*, std::unique_ptr<Module>> modules_;
+  std::map<CUevent, Event> events_;
   std::vector<CUcontext> contexts_;  // the stack of current ones
   CUgraphEdgeData edge_{};
   uint64_t next_id_ = 1;
@@ -161,7 +199,7 @@ inline CUstream FakeCuda::MakeStream() {
 }
 
 inline void FakeCuda::EndCaptureAndReplay(CUstream stream, int times) {
-  std::unique_ptr<Graph> graph = std::move(Get(stream).graph);
+  std::shared_ptr<Graph> graph = std::move(Get(stream).graph);
   Get(stream).capture_id = 0;
   for (int i = 0; i < times; ++i) {
     for (const auto& node : graph->nodes) Execute(*node);
@@ -231,11 +269,21 @@ inline void FakeCuda::FillTable() {
               *status = f.Get(stream).graph ? CU_STREAM_CAPTURE_STATUS_ACTIVE
                                             : CU_STREAM_CAPTURE_STATUS_NONE;);
   STATOR_FAKE(StreamBeginCapture, (CUstream stream, CUstreamCaptureMode),
-              f.Get(stream).graph = std::make_unique<Graph>();
-              f.Get(stream).capture_id = f.next_id_++; f.Get(stream).last = nullptr;);
-  STATOR_FAKE(StreamEndCapture, (CUstream stream, CUgraph * graph), Stream& s = f.Get(stream);
-              if (!s.graph) return CUDA_ERROR_ILLEGAL_STATE; Graph* made = s.graph.get();
-              f.graphs_[made] = std::move(s.graph); *graph = reinterpret_cast<CUgraph>(made););
+              f.Get(stream).graph = std::make_shared<Graph>();
+              f.Get(stream).is_origin = true; f.Get(stream).capture_id = f.next_id_++;
+              f.Get(stream).last.clear(););
+  STATOR_FAKE(
+      StreamEndCapture, (CUstream stream, CUgraph * graph), Stream& s = f.Get(stream);
+      if (!s.graph || !s.is_origin) return CUDA_ERROR_ILLEGAL_STATE;
+      std::shared_ptr<Graph> made = std::move(s.graph); bool joined = true; for (auto& [key, other]
+                                                                                 : f.streams_) {
+        if (other->graph != made) continue;
+        for (CUgraphNode node : other->last) {
+          joined &= std::ranges::any_of(s.last, [&](CUgraphNode l) { return Reaches(l, node); });
+        }
+        other->graph = nullptr;
+      } if (!joined) return CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
+      *graph = reinterpret_cast<CUgraph>(made.get()); f.graphs_[made.get()] = std::move(made););
   STATOR_FAKE(
       StreamGetCaptureInfo,
       (CUstream stream, CUstreamCaptureStatus * status, cuuint64_t * id, CUgraph*,
@@ -243,15 +291,30 @@ inline void FakeCuda::FillTable() {
       Stream& s = f.Get(stream);
       *status = s.graph ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
       if (id != nullptr)* id = s.capture_id; if (nodes != nullptr) {
-        *nodes = &s.last;
+        *nodes = s.last.data();
         *edges = &f.edge_;
-        *count = s.last != nullptr ? 1 : 0;
+        *count = s.last.size();
       });
   STATOR_FAKE(ThreadExchangeStreamCaptureMode, (CUstreamCaptureMode*));
   STATOR_FAKE(EventCreate, (CUevent * event, unsigned),
               *event = reinterpret_cast<CUevent>(f.next_id_++););
-  STATOR_FAKE(EventDestroy, (CUevent));
-  STATOR_FAKE(EventRecord, (CUevent, CUstream));
+  STATOR_FAKE(EventDestroy, (CUevent event), f.events_.erase(event););
+  STATOR_FAKE(EventRecord, (CUevent event, CUstream stream), Stream& s = f.Get(stream);
+              f.events_[event] = {s.graph, s.capture_id, s.last};);
+  STATOR_FAKE(
+      StreamWaitEvent, (CUstream stream, CUevent event, unsigned), Stream& s = f.Get(stream);
+      const Event& e = f.events_[event];
+      if (e.graph == nullptr && s.graph == nullptr) return CUDA_SUCCESS;
+      if (e.graph != nullptr && s.graph == nullptr) {
+        s.graph = e.graph;
+        s.capture_id = e.capture_id;
+        s.is_origin = false;
+        s.last.clear();
+      } if (e.graph != s.graph) return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
+      for (CUgraphNode node
+           : e.last) {
+        if (std::ranges::find(s.last, node) == s.last.end()) s.last.push_back(node);
+      });
   STATOR_FAKE(EventSynchronize, (CUevent));
   STATOR_FAKE(EventElapsedTime, (float* milliseconds, CUevent, CUevent), *milliseconds = 2;);
   STATOR_FAKE(
@@ -275,8 +338,7 @@ inline void FakeCuda::FillTable() {
         return CUDA_SUCCESS;
       } return CUDA_ERROR_INVALID_VALUE;);
   STATOR_FAKE(GraphLaunch, (CUgraphExec exec, CUstream),
-              for (auto& [key, node]
-                   : reinterpret_cast<Exec*>(exec)->nodes) f.Execute(node););
+              f.Execute(*reinterpret_cast<Exec*>(exec)););
   STATOR_FAKE(
       ModuleLoadData, (CUmodule * module, const void*), auto made = std::make_unique<Module>();
       *module = reinterpret_cast<CUmodule>(made.get()); f.modules_[made.get()] = std::move(made););
@@ -299,8 +361,9 @@ inline void FakeCuda::FillTable() {
       if (!s.graph) {
         f.Execute(node);
         return CUDA_SUCCESS;
-      } s.graph->nodes.push_back(std::make_unique<Node>(std::move(node)));
-      s.last = reinterpret_cast<CUgraphNode>(s.graph->nodes.back().get()););
+      } node.dependencies = s.last;
+      s.graph->nodes.push_back(std::make_unique<Node>(std::move(node)));
+      s.last = {reinterpret_cast<CUgraphNode>(s.graph->nodes.back().get())};);
 }
 
 #undef STATOR_FAKE

@@ -49,6 +49,7 @@ ErrorKind KindOf(std::span<const std::byte> bytes) {
 
 TEST(PlanBytes, RoundTripsExactly) {
   Plan plan = MakeSamplePlan();
+  plan.aux_streams = 2;
   std::vector<std::byte> bytes = PlanToBytes(plan);
   AlignedBytes file(bytes);
   Plan back = PlanFromBytes(file.span(), nullptr);

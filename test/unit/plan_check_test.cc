@@ -36,6 +36,11 @@ TEST(CheckPlan, ChecksIndices) {
               HasSubstr("steps[1].outputs"));
 }
 
+TEST(CheckPlan, ChecksTheNumberOfStreams) {
+  EXPECT_THAT(Complaint([](Plan& p) { p.aux_streams = 65; }), HasSubstr("aux_streams"));
+  EXPECT_THAT(Complaint([](Plan& p) { p.aux_streams = -1; }), HasSubstr("aux_streams"));
+}
+
 TEST(CheckPlan, ChecksEnums) {
   EXPECT_THAT(Complaint([](Plan& p) { p.steps[0].kind = static_cast<StepKind>(77); }),
               HasSubstr("steps[0].kind"));

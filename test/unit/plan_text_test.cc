@@ -11,6 +11,15 @@ namespace {
 
 TEST(PlanText, RoundTripsExactly) { EXPECT_EQ(PlanToText(MakeSamplePlan()), kSamplePlan); }
 
+TEST(PlanText, EndsItsFirstLineInAuxStreams) {
+  Plan plan = MakeSamplePlan();
+  plan.aux_streams = 3;
+  std::string text = PlanToText(plan);
+  EXPECT_EQ(text.substr(0, text.find('\n')),
+            "plan \"sample\" version 1 target \"reference\" aux_streams 3");
+  EXPECT_EQ(PlanFromText(text).aux_streams, 3);
+}
+
 TEST(PlanText, ShowsLongConstantsByHash) {
   Plan plan = MakeSamplePlan();
   plan.literals[0] = MakeConstantData(std::vector<std::byte>(100));

@@ -189,7 +189,8 @@ double MeasureCudaTactic(const KernelSite& site, const Tactic& tactic, const Tar
   } catch (const Error& error) {
     Log().debug("tactic {}{} cannot run: {}", StepKindName(tactic.kind), tactic.attrs.ToString(),
                 error.what());
-    return kInfinity;
+    bool lacks_memory = error.kind() == ErrorKind::kOutOfMemory;
+    return lacks_memory ? std::numeric_limits<double>::quiet_NaN() : kInfinity;
   }
 }
 

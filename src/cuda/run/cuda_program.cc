@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cuda/run/branches.h"
 #include "cuda/run/library_step.h"
 #include "cuda/run/step.h"
 #include "runtime/bind.h"
@@ -84,6 +85,7 @@ class CudaRunState final : public RunState {
   std::vector<bool> staged;  // by port: hidden, and its pointer changes; its own buffer is used
   std::vector<PatchedNode> nodes;
   std::vector<std::byte*> bases, operands;  // scratch of a call
+  std::unique_ptr<CudaBranches> branches;   // of calls step by step; null: none yet
 
  private:
   const Driver& driver_;
@@ -92,17 +94,16 @@ class CudaRunState final : public RunState {
 class CudaProgram final : public Program {
  public:
   CudaProgram(CudaDevice& device, std::vector<LoadedStep> steps, PointerTable pointers,
-              std::vector<Port> ports, int num_inputs)
+              std::vector<Port> ports, int num_inputs, StepSchedule schedule)
       : device_(device),
         driver_(device.driver()),
         steps_(std::move(steps)),
         pointers_(std::move(pointers)),
         ports_(std::move(ports)),
-        num_inputs_(num_inputs) {
+        num_inputs_(num_inputs),
+        schedule_(std::move(schedule)) {
     PlaceStaging();
-    for (const LoadedStep& loaded : steps_) {
-      ws_bytes_ = std::max(ws_bytes_, staging_bytes_ + loaded.run->ws_bytes());
-    }
+    PlaceWorkspaces();
   }
 
   int64_t ws_bytes() const override { return ws_bytes_; }
@@ -120,9 +121,7 @@ class CudaProgram final : public Program {
     auto stream = static_cast<CUstream>(args.stream);
     auto* state = static_cast<CudaRunState*>(args.state);
     if (state == nullptr || !UseGraph(args, *state)) {
-      RunSteps(args, [&](const LoadedStep& loaded, const CudaStepArgs& step_args) {
-        loaded.run->Launch(step_args);
-      });
+      RunSteps(args, FindBranches(state), Launch);
       return;
     }
     STATOR_CUDA(driver_, GraphLaunch, state->exec, stream);
@@ -134,7 +133,7 @@ class CudaProgram final : public Program {
     size_t next = 0;
     auto stream = static_cast<CUstream>(args.stream);
     STATOR_CUDA(driver_, EventRecord, events[next++], stream);
-    RunSteps(args, [&](const LoadedStep& loaded, const CudaStepArgs& step_args) {
+    RunSteps(args, nullptr, [&](const LoadedStep& loaded, const CudaStepArgs& step_args) {
       loaded.run->Launch(step_args);
       STATOR_CUDA(driver_, EventRecord, events[next++], stream);
     });
@@ -198,19 +197,74 @@ class CudaProgram final : public Program {
       staging_bytes_ = RoundUp(staging_bytes_ + port.bytes);
       port.copies = device_.copier().MakeDense(port.bytes, CudaDevice::kAlignment);
     }
-    ws_bytes_ = staging_bytes_;
   }
+
+  // Steps of one stream share a workspace.
+  void PlaceWorkspaces() {
+    std::vector<int64_t> bytes(schedule_.num_streams, 0);
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      int64_t& most = bytes[StreamOf(static_cast<int>(i))];
+      most = std::max(most, steps_[i].run->ws_bytes());
+    }
+    ws_bytes_ = staging_bytes_;
+    for (int64_t size : bytes) {
+      ws_at_.push_back(ws_bytes_);
+      ws_bytes_ = RoundUp(ws_bytes_ + size);
+    }
+    starts_early_.assign(steps_.size(), true);
+    if (!has_branches()) return;
+    std::vector<bool> seen(schedule_.num_streams, false);
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      int stream = schedule_.streams[i];
+      starts_early_[i] = seen[stream] && schedule_.waits[i].empty();
+      seen[stream] = true;
+    }
+  }
+
+  bool has_branches() const { return schedule_.num_streams > 1; }
+  int StreamOf(int step) const { return has_branches() ? schedule_.streams[step] : 0; }
 
   // ---- step by step
 
-  // Calls run(step, its arguments) in order, on callers' tensors.
+  static void Launch(const LoadedStep& loaded, const CudaStepArgs& args) {
+    loaded.run->Launch(args);
+  }
+
+  CudaBranches* FindBranches(CudaRunState* state) const {
+    if (state == nullptr || !has_branches()) return nullptr;
+    if (state->branches == nullptr) {
+      state->branches = std::make_unique<CudaBranches>(driver_, schedule_);
+    }
+    return state->branches.get();
+  }
+
+  // Calls run(step, its arguments) in order, on callers' tensors. Without branches, all steps are
+  // on the caller's stream.
   template <typename Fn>
-  void RunSteps(const RunArgs& args, Fn&& run) const {
+  void RunSteps(const RunArgs& args, CudaBranches* branches, Fn&& run) const {
     std::vector<std::byte*> bases(pointers_.num_bases()), operands(pointers_.max_operands());
     pointers_.SetBases(args, bases.data());
-    for (size_t i = 0; i < steps_.size(); ++i) {
-      RunStep(static_cast<int>(i), bases, operands, args, static_cast<CUstream>(args.stream), run);
+    auto caller = static_cast<CUstream>(args.stream);
+    if (branches == nullptr) {
+      for (size_t i = 0; i < steps_.size(); ++i) {
+        RunStep(static_cast<int>(i), bases, operands, args, caller, run);
+      }
+      return;
     }
+    branches->Fork(caller);
+    try {
+      for (int i = 0; i < static_cast<int>(steps_.size()); ++i) {
+        RunStep(i, bases, operands, args, branches->Enter(i), run);
+        branches->Leave(i);
+      }
+    } catch (...) {  // what is enqueued may still run: the caller's next work comes after it
+      try {
+        branches->Join();
+      } catch (const Error&) {
+      }
+      throw;
+    }
+    branches->Join();
   }
 
   template <typename Fn>
@@ -221,8 +275,9 @@ class CudaProgram final : public Program {
     try {
       run(loaded, CudaStepArgs{.inputs = operands.data(),
                                .outputs = operands.data() + pointers_.num_inputs(i),
-                               .ws = args.ws + staging_bytes_,
-                               .stream = stream});
+                               .ws = args.ws + ws_at_[StreamOf(i)],
+                               .stream = stream,
+                               .may_start_early = starts_early_[i]});
     } catch (const Error& error) {
       throw Error(error.kind(), error.message(), loaded.step->origin, error.where());
     }
@@ -300,17 +355,17 @@ class CudaProgram final : public Program {
 
     CUstream get() const { return stream_; }
 
-    // The node that the work captured since the last call made; none when there was no work.
-    CUgraphNode TakeNode() {
+    // The node that all further work on a stream of the capture depends on; null for none, and for
+    // several.
+    CUgraphNode LastNode(CUstream stream) const {
       CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
       const CUgraphNode* nodes = nullptr;
       const CUgraphEdgeData* edges = nullptr;
       size_t count = 0;
-      STATOR_CUDA(driver_, StreamGetCaptureInfo, stream_, &status, nullptr, nullptr, &nodes, &edges,
+      STATOR_CUDA(driver_, StreamGetCaptureInfo, stream, &status, nullptr, nullptr, &nodes, &edges,
                   &count);
       STATOR_CHECK(status == CU_STREAM_CAPTURE_STATUS_ACTIVE, "a capture ended by itself");
-      CUgraphNode node = count == 1 ? nodes[0] : nullptr;
-      return std::exchange(last_, node) == node ? nullptr : node;
+      return count == 1 ? nodes[0] : nullptr;
     }
 
     CUgraph End() {
@@ -323,16 +378,20 @@ class CudaProgram final : public Program {
    private:
     const Driver& driver_;
     CUstream stream_ = nullptr;
-    CUgraphNode last_ = nullptr;
     bool ended_ = false;
   };
 
   void Capture(const RunArgs& args, CudaRunState& state) const {
     SetGraphBases(args, state);
+    std::optional<CudaBranches> branches;
+    if (has_branches()) branches.emplace(driver_, schedule_);
     CaptureStream capture(driver_);
-    auto keep = [&](PatchedNode patched) {
-      patched.node = capture.TakeNode();
-      if (patched.node != nullptr) state.nodes.push_back(patched);
+    // Keeps the node that `launch` makes on a stream, if it makes one.
+    auto keep = [&](PatchedNode patched, CUstream stream, auto&& launch) {
+      CUgraphNode before = capture.LastNode(stream);
+      launch();
+      patched.node = capture.LastNode(stream);
+      if (patched.node != nullptr && patched.node != before) state.nodes.push_back(patched);
     };
     auto copy_ports = [&](int begin, int end) {
       for (int port = begin; port < end; ++port) {
@@ -340,23 +399,25 @@ class CudaProgram final : public Program {
         int count = static_cast<int>(ports_[port].copies.size());
         for (int copy = 0; copy < count; ++copy) {
           auto [from, to] = CopyEnds(port, state);
-          device_.copier().Launch(ports_[port].copies[copy], from, to, capture.get());
-          keep({.port = port, .copy = copy});
+          keep({.port = port, .copy = copy}, capture.get(), [&] {
+            device_.copier().Launch(ports_[port].copies[copy], from, to, capture.get());
+          });
         }
       }
     };
     copy_ports(0, num_inputs_);
+    if (branches) branches->Fork(capture.get());
     for (int i = 0; i < static_cast<int>(steps_.size()); ++i) {
-      RunStep(i, state.bases, state.operands, args, capture.get(),
-              [](const LoadedStep& loaded, const CudaStepArgs& step_args) {
-                loaded.run->Launch(step_args);
-              });
+      CUstream stream = branches ? branches->Enter(i) : capture.get();
+      auto launch = [&] { RunStep(i, state.bases, state.operands, args, stream, Launch); };
       if (IsPatched(i, state)) {
-        keep({.step = i});
+        keep({.step = i}, stream, launch);
       } else {
-        capture.TakeNode();
+        launch();
       }
+      if (branches) branches->Leave(i);
     }
+    if (branches) branches->Join();
     copy_ports(num_inputs_, static_cast<int>(ports_.size()));
     state.graph = capture.End();
     STATOR_CUDA(driver_, GraphInstantiateWithFlags, &state.exec, state.graph, 0);
@@ -425,7 +486,10 @@ class CudaProgram final : public Program {
   PointerTable pointers_;
   std::vector<Port> ports_;  // inputs, then outputs
   int num_inputs_ = 0;
-  int64_t staging_bytes_ = 0;  // at the front of the workspace
+  StepSchedule schedule_;
+  std::vector<int64_t> ws_at_;      // by stream
+  std::vector<bool> starts_early_;  // by step: whether it may
+  int64_t staging_bytes_ = 0;       // at the front of the workspace
   int64_t ws_bytes_ = 0;
 };
 
@@ -480,6 +544,7 @@ std::unique_ptr<Program> LoadCudaProgram(CudaDevice& device, const BoundPlan& bo
          bound.plan->target);
   }
   CudaScope scope(device.driver(), device.context());
+  bool is_call = steps.data() == bound.plan->steps.data();  // not the prologue
   SiteReader reader(bound, steps);
   PointerTable pointers(bound, steps);
   std::vector<LoadedStep> loaded;
@@ -498,9 +563,9 @@ std::unique_ptr<Program> LoadCudaProgram(CudaDevice& device, const BoundPlan& bo
       throw Error(error.kind(), error.message(), steps[i].origin, error.where());
     }
   }
-  return std::make_unique<CudaProgram>(device, std::move(loaded), std::move(pointers),
-                                       MakePorts(bound),
-                                       static_cast<int>(bound.plan->inputs.size()));
+  return std::make_unique<CudaProgram>(
+      device, std::move(loaded), std::move(pointers), MakePorts(bound),
+      static_cast<int>(bound.plan->inputs.size()), is_call ? bound.schedule : StepSchedule());
 }
 
 }  // namespace stator

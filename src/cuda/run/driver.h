@@ -37,6 +37,7 @@ namespace stator {
   X(StreamDestroy, 4000)                    \
   X(StreamSynchronize, 2000)                \
   X(StreamGetId, 12000)                     \
+  X(StreamWaitEvent, 3020)                  \
   X(StreamIsCapturing, 10000)               \
   X(StreamBeginCapture, 10010)              \
   X(StreamEndCapture, 10000)                \

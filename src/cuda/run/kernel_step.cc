@@ -25,7 +25,9 @@ class KernelStep final : public CudaStep {
 
   void Launch(const CudaStepArgs& args) const override {
     Params params(*this, args);
-    LaunchKernel(driver_, launch_, params.addresses, args.stream);
+    KernelLaunch launch = launch_;
+    launch.pdl &= args.may_start_early;
+    LaunchKernel(driver_, launch, params.addresses, args.stream);
   }
 
   bool hides_pointers() const override { return false; }

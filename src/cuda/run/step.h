@@ -26,6 +26,9 @@ struct CudaStepArgs {
   std::byte* const* outputs = nullptr;
   std::byte* ws = nullptr;  // CudaStep::ws_bytes(), 256-byte aligned
   CUstream stream = nullptr;
+  // Whether a kernel may be launched before the work ahead of it on the stream is over, for which
+  // it waits itself. Not where it waits for other streams, too.
+  bool may_start_early = true;
 };
 
 class CudaStep {
