@@ -16,8 +16,8 @@ std::vector<const KernelFamily*> FindFamilies(std::string_view kind) {
   if (kind == "reduce") return {&kReduceFamily};
   if (kind == "pool") return {&kPoolFamily};
   if (kind == "gather") return {&kIndexFamily};
-  if (kind == "conv") return {&kMmaFamily, &kDepthwiseFamily, &kConvFamily};
-  if (kind == "gemm") return {&kMmaFamily, &kGemmFamily};
+  if (kind == "conv") return {&kWgmmaFamily, &kMmaFamily, &kDepthwiseFamily, &kConvFamily};
+  if (kind == "gemm") return {&kWgmmaFamily, &kMmaFamily, &kGemmFamily};
   if (kind == "attention") return {&kMmaAttentionFamily, &kAttentionFamily};
   if (kind == "reference") return {&kIndexFamily, &kPoolFamily, &kLineFamily};
   return {};

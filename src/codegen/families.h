@@ -32,6 +32,7 @@ extern const KernelFamily kDepthwiseFamily;
 // Convolutions, with pointwise nodes behind: any, as a last resort.
 extern const KernelFamily kConvFamily;
 // Matrix products and convolutions in 16 bits on tensor cores, with pointwise nodes behind.
+extern const KernelFamily kWgmmaFamily;
 extern const KernelFamily kMmaFamily;
 // Matrix products, with pointwise nodes behind.
 extern const KernelFamily kGemmFamily;

@@ -200,7 +200,8 @@ std::string KernelText::At(const std::string& pointer, const std::string& offset
   return offset == "0" ? pointer : pointer + " + " + offset;
 }
 
-CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int smem, int cluster) {
+CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int smem, int cluster,
+                              int blocks) {
   STATOR_CHECK(depth_ == 1, "{} blocks left open", depth_ - 1);
   CudaKernel kernel{.source = {},
                     .entry = fmt::format("{}{}", kEntryPrefix, entry),
@@ -222,6 +223,7 @@ CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int 
   }
   text += fmt::format("namespace stator {{\n\nusing Index = {};\n\n",
                       IsSmall(site_) ? "unsigned" : "long long");
+  text += before_;
   std::string parameters;
   auto add = [&](std::string parameter) {
     parameters += (parameters.empty() ? "" : ",\n    ") + parameter;
@@ -235,11 +237,13 @@ CudaKernel KernelText::Finish(std::string_view entry, Dims grid, int block, int 
   }
   for (const std::string& symbol : symbols_) add(fmt::format("long long {}", symbol));
   std::string together = cluster == 1 ? "" : fmt::format("__cluster_dims__({}) ", cluster);
+  std::string bounds =
+      blocks == 1 ? fmt::format("{}", block) : fmt::format("{}, {}", block, blocks);
   text += fmt::format(
       "extern \"C\" __global__ void {}__launch_bounds__({}) {}(\n    {}) {{\n{}}}\n\n}}  // "
       "namespace "
       "stator\n",
-      together, block, kernel.entry, parameters, lines_);
+      together, bounds, kernel.entry, parameters, lines_);
   return kernel;
 }
 

@@ -57,6 +57,11 @@ class KernelText {
   void Line(fmt::format_string<Args...> format, Args&&... args) {
     AddLine(fmt::format(format, std::forward<Args>(args)...));
   }
+  // A line before the kernel.
+  template <typename... Args>
+  void Before(fmt::format_string<Args...> format, Args&&... args) {
+    before_ += fmt::format(format, std::forward<Args>(args)...) + "\n";
+  }
   // A line that opens a block, and the line that closes the last one opened.
   template <typename... Args>
   void Open(fmt::format_string<Args...> format, Args&&... args) {
@@ -82,7 +87,9 @@ class KernelText {
   static std::string At(const std::string& pointer, const std::string& offset);
 
   // `entry`: a word for the kernel's name. `cluster`: blocks that run together, from sm_90 on.
-  CudaKernel Finish(std::string_view entry, Dims grid, int block, int smem = 0, int cluster = 1);
+  // `blocks`: how many a multiprocessor is to have room for.
+  CudaKernel Finish(std::string_view entry, Dims grid, int block, int smem = 0, int cluster = 1,
+                    int blocks = 1);
 
  private:
   void AddLine(std::string_view line);
@@ -90,7 +97,7 @@ class KernelText {
   const CudaSite& site_;
   std::vector<std::string> types_, input_names_, output_names_, value_names_;
   std::set<std::string> symbols_;
-  std::string lines_;
+  std::string before_, lines_;
   int depth_ = 1;
 };
 

@@ -64,7 +64,7 @@ inline void PrefetchL2(const void* address) {
 
 // The launch's dynamic shared memory.
 inline unsigned char* DynamicShared() {
-  extern __shared__ __align__(128) unsigned char dynamic_shared[];
+  extern __shared__ __align__(1024) unsigned char dynamic_shared[];
   return dynamic_shared;
 }
 inline unsigned SharedAddress(const void* address) {
@@ -128,6 +128,32 @@ void MultiplyAdd(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned 
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   }
+}
+
+// ---- products of a warpgroup, four warps, that go on while its threads do (PTX ISA, "wgmma").
+// Those since the last commit are a group; WaitProducts<N> waits for all groups but the last N.
+// Their sums must not be touched meanwhile.
+inline void BeginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+inline void CommitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int N>
+void WaitProducts() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+// Products see what the thread's awaited copies wrote; to be followed by a barrier.
+inline void ShowCopiesToProducts() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+// A matrix in shared memory whose rows along k are 128 bytes, their chunks of 16 permuted by
+// address ("matrix descriptor", 128-byte swizzle): 8 rows, 1024 bytes, repeat.
+inline u64 MatrixAt(const void* address) {
+  u64 place = (SharedAddress(address) & 0x3ffff) >> 4;
+  return place | u64{1} << 16 | u64{1024 >> 4} << 32 | u64{1} << 62;
+}
+// One whose rows are 64 elements across k: 8 steps along k, 1024 bytes, repeat; after 64 steps the
+// next 64 elements follow.
+inline u64 AcrossMatrixAt(const void* address) {
+  u64 place = (SharedAddress(address) & 0x3ffff) >> 4;
+  return place | u64{8192 >> 4} << 16 | u64{1024 >> 4} << 32 | u64{1} << 62;
 }
 #endif
 

@@ -83,6 +83,11 @@ int StageIndex(std::string_view name) {
   return static_cast<int>(it - std::begin(kStages));
 }
 
+PassTarget PassTargetOf(std::string_view target) {
+  if (!target.starts_with("cuda")) return PassTarget::kAny;
+  return target.ends_with("sm_90a") ? PassTarget::kCudaWgmma : PassTarget::kCuda;
+}
+
 // passes -> fuse -> place -> select -> emit, for a graph of supported ops. `stop_after` names a
 // stage whose text is wanted instead of a plan.
 struct SegmentResult {
@@ -95,7 +100,7 @@ SegmentResult CompileSegment(Graph graph, const CompileOptions& options, TimingC
   int first_stage = StageIndex(options.start_at);
 
   if (first_stage <= StageIndex("passes")) {
-    std::vector<Pass> passes = AllPasses(options.narrowing, target.name.starts_with("cuda"));
+    std::vector<Pass> passes = AllPasses(options.narrowing, PassTargetOf(target.name));
     gate.Run(
         "passes", [&] { gate.AddPasses(RunPasses(graph, passes)); },
         [&] { return PrintGraph(graph); });

@@ -11,7 +11,9 @@
 // fifth as fast (docs/performance.md). The pad runs once, at load; the slice is a window, and dense
 // again for who needs it by one copy. A matrix kept transposed, as torch's Linear keeps it, is
 // padded by rows. Few rows of x are left alone: a kernel of our own reads the matrix once, as it
-// is.
+// is. PadProductsAlongColumns leaves transposed matrices alone, too, whose rows along the sum are
+// aligned as they are: for targets with kernels that store rows of any length
+// (codegen/wgmma_kernel.cc).
 #include <algorithm>
 
 #include "passes/match.h"
@@ -31,7 +33,9 @@ ValueId PadBehind(Rewriter& rewriter, ValueId value, int dim, int64_t count) {
                       {{"pads", pads}, {"mode", std::string("constant")}, {"value", 0.0}});
 }
 
-ValueId PadColumns(Rewriter& rewriter, const Node& node) {
+bool IsMultipleOfVector(const Dim& dim) { return dim.is_static() && dim.value() % kMultiple == 0; }
+
+ValueId PadColumns(Rewriter& rewriter, const Node& node, bool transposed_too) {
   const Graph& graph = rewriter.graph();
   ValueId x = node.inputs[0], weight = node.inputs[1];
   const TensorType type = graph.type(weight);
@@ -40,11 +44,13 @@ ValueId PadColumns(Rewriter& rewriter, const Node& node) {
   if (DTypeSize(type.dtype) != 2 || !columns.is_static() || columns.value() < kMinColumns) {
     return {};
   }
+  const Node* permute = FindNode(graph, weight, "permute");
+  bool aligned = permute != nullptr && IsMultipleOfVector(type.dims[0]);
+  if (aligned && !transposed_too) return {};
   int64_t missing = (kMultiple - columns.value() % kMultiple) % kMultiple;
   bool few = rows.is_static() && rows.value() <= kFewRows;
   if (missing == 0 || few || !rewriter.Start()) return {};
 
-  const Node* permute = FindNode(graph, weight, "permute");
   ValueId padded;
   if (permute != nullptr) {
     padded = PadBehind(rewriter, permute->inputs[0], 0, missing);
@@ -77,13 +83,28 @@ ValueId PadBias(Rewriter& rewriter, const Node& node) {
   return rewriter.Add("slice", {sum}, slice->attrs);
 }
 
+ValueId PadEveryColumns(Rewriter& rewriter, const Node& node) {
+  return PadColumns(rewriter, node, true);
+}
+ValueId PadContiguousColumns(Rewriter& rewriter, const Node& node) {
+  return PadColumns(rewriter, node, false);
+}
+
 constexpr Rule kRules[] = {
-    {"matmul", PadColumns},
+    {"matmul", PadEveryColumns},
+    {"add", PadBias},
+};
+constexpr Rule kRulesAlongColumns[] = {
+    {"matmul", PadContiguousColumns},
     {"add", PadBias},
 };
 
 }  // namespace
 
 bool PadProducts(Rewriter& rewriter) { return ApplyRules(rewriter, kRules); }
+
+bool PadProductsAlongColumns(Rewriter& rewriter) {
+  return ApplyRules(rewriter, kRulesAlongColumns);
+}
 
 }  // namespace stator

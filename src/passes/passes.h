@@ -26,6 +26,7 @@ bool DecomposeNorms(Rewriter& rewriter);
 bool PackConvolutions(Rewriter& rewriter);
 bool PatchesToProducts(Rewriter& rewriter);
 bool PadProducts(Rewriter& rewriter);
+bool PadProductsAlongColumns(Rewriter& rewriter);
 bool SplitConcats(Rewriter& rewriter);
 bool MatchRolls(Rewriter& rewriter);
 

@@ -53,6 +53,9 @@ constexpr Pass kPatchesToProducts{
     "patches_to_products", "convolutions of windows side by side as products", PatchesToProducts};
 constexpr Pass kPadProducts{"pad_products", "matrices of an odd number of columns get more",
                             PadProducts};
+constexpr Pass kPadProductsAlongColumns{"pad_products_along_columns",
+                                        "the same, but for matrices that lie along the sum",
+                                        PadProductsAlongColumns};
 constexpr Pass kSplitConcats{"split_concats", "sums of products over a concat part by part",
                              SplitConcats};
 constexpr Pass kMatchRolls{"match_rolls", "the end of a dim put before its start as a roll",
@@ -98,9 +101,10 @@ constexpr Pass kPipeline[] = {
 };
 
 // Where AllPasses puts each when it is asked for.
-constexpr Pass kOptional[] = {kTruncateWide,   kComputeInHalf,     kComputeInBFloat16,
-                              kDecomposeNorms, kPatchesToProducts, kPadProducts,
-                              kSplitConcats,   kMatchRolls,        kPackConvolutions};
+constexpr Pass kOptional[] = {
+    kTruncateWide,      kComputeInHalf,   kComputeInBFloat16,       kDecomposeNorms,
+    kPatchesToProducts, kPadProducts,     kPadProductsAlongColumns, kSplitConcats,
+    kMatchRolls,        kPackConvolutions};
 
 // Runs one pass at the gate.
 PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
@@ -122,7 +126,7 @@ PassTime RunPass(Graph& graph, const Pass& pass, Fuel& fuel) {
 
 }  // namespace
 
-std::vector<Pass> AllPasses(const Narrowing& narrowing, bool for_cuda) {
+std::vector<Pass> AllPasses(const Narrowing& narrowing, PassTarget target) {
   std::vector<Pass> passes(std::begin(kPipeline), std::end(kPipeline));
   // First: the matchers look for float32.
   if (narrowing.truncate_wide) passes.insert(passes.begin(), kTruncateWide);
@@ -133,12 +137,13 @@ std::vector<Pass> AllPasses(const Narrowing& narrowing, bool for_cuda) {
     passes.insert(passes.end() - 1, {half ? kComputeInHalf : kComputeInBFloat16, kSimplify,
                                      kFoldLiterals, kEliminateCommon, kEliminateDead});
   }
-  if (for_cuda) {
+  if (target != PassTarget::kAny) {
+    const Pass& pad = target == PassTarget::kCudaWgmma ? kPadProductsAlongColumns : kPadProducts;
     // Behind what folds into convolutions, before the passes that simplify its views.
     auto is_match = [](const Pass& pass) { return pass.fn == MatchAttention; };
     passes.insert(std::ranges::find_if(passes, is_match), kPatchesToProducts);
     // Behind the choice of types, which keeps a softmax in float32 as a whole.
-    passes.insert(passes.end() - 1, {kDecomposeNorms, kPadProducts, kMatchRolls, kSplitConcats,
+    passes.insert(passes.end() - 1, {kDecomposeNorms, pad, kMatchRolls, kSplitConcats,
                                      kSimplifyViews, kSimplify, kFoldLiterals, kEliminateCommon});
     passes.push_back(kPackConvolutions);  // behind assign_layout, whose orders it completes
   }

@@ -33,9 +33,12 @@ struct Narrowing {
   DType precision = DType::kFloat32;
 };
 
+// Whose kernels ask for further passes: none, the CUDA engine, the same with products of our own at
+// any size (codegen/wgmma_kernel.cc).
+enum class PassTarget { kAny, kCuda, kCudaWgmma };
+
 // Every pass in the order of the pipeline; a pass that clears up after others appears repeatedly.
-// `for_cuda`: with those that the CUDA engine's kernels ask for.
-std::vector<Pass> AllPasses(const Narrowing& narrowing = {}, bool for_cuda = false);
+std::vector<Pass> AllPasses(const Narrowing& narrowing = {}, PassTarget target = PassTarget::kAny);
 
 // The passes named, in the order given. Raises InvalidArgument, listing the valid names, for
 // another name.

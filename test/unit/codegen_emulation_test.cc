@@ -238,6 +238,19 @@ TEST(CudaEmulation, Samples) {
   emulation.Run();
 }
 
+TEST(CudaEmulation, PaddedChannels) {
+  Emulation emulation("padded_channels");
+  for (const char* type : {"f16[2, 8, 5, 7]@0231", "f16[2, 6, 5, 7]@0231"}) {
+    bool eight = std::string_view(type).starts_with("f16[2, 8");
+    emulation.Add({.kind = "reference",
+                   .body = fmt::format("graph @g(%x: f16[2, 3, 5, 7]) {{\n %0 = pad(%x) {{mode = "
+                                       "\"constant\", pads = [0, 0, 0, {}, 0, 0, 0, 0], value = "
+                                       "1.5}} : {}\n return %0\n}}",
+                                       eight ? 5 : 3, type)});
+  }
+  emulation.Run();
+}
+
 TEST(CudaEmulation, PointwiseOps) {
   Emulation emulation("pointwise_ops");
   for (const OpDef* op : AllOps()) {
@@ -298,6 +311,45 @@ TEST(CudaEmulation, TensorCores) {
     return %0
   })",
       {}, {{"s0", 3}});
+  emulation.Run();
+}
+
+TEST(CudaEmulation, LargeProducts) {
+  Emulation emulation("large_products", 1);
+  auto add = [&](const char* kind, const char* body, std::vector<Layout> layouts = {}) {
+    emulation.Add({.kind = kind,
+                   .body = body,
+                   .layouts = std::move(layouts),
+                   .special = false,
+                   .slack = 30,
+                   .scale = {0.5, 0.5, 0.5, 0.5}});
+  };
+  add("gemm", R"(graph @g(%a: f16[130, 200], %b: f16[200, 264]) {
+    %0 = matmul(%a, %b)
+    %1 = gelu(%0)
+    return %1
+  })");
+  add("gemm",
+      R"(graph @g(%a: f16[270, 264], %b: f16[264, 323]@10, %c: f16[323], %r: f16[270, 323]) {
+    %0 = matmul(%a, %b)
+    %1 = add(%0, %c)
+    %2 = silu(%1)
+    %3 = mul(%2, %r)
+    return %3
+  })",
+      {{}, {.constant = true}, {.constant = true}, {.gaps = true}, {.gaps = true}});
+  add("gemm", R"(graph @g(%a: bf16[2, 150, 64], %b: bf16[64, 256]@10) {
+    %0 = matmul(%a, %b)
+    return %0
+  })",
+      {{.gaps = true}});
+  add("conv",
+      R"(graph @g(%x: f16[2, 24, 12, 11]@0231, %w: f16[72, 24, 3, 3]@0231, %b: f16[72]) {
+    %0 = conv(%x, %w, %b) {dilation = [1, 2], groups = 1, output_padding = [0, 0], padding = [1, 2], stride = [1, 1], transposed = false} : f16[2, 72, 12, 11]@0231
+    %1 = gelu(%0) : f16[2, 72, 12, 11]@0231
+    return %1
+  })",
+      {{}, {.constant = true}, {.constant = true}});
   emulation.Run();
 }
 

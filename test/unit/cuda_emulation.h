@@ -126,7 +126,11 @@ inline std::vector<KernelCase> MakeSampleCases(std::string_view op, const std::s
 // ---- sources
 class Emulation {
  public:
-  explicit Emulation(std::string name) : name_(std::move(name)) {}
+  // `num_sms`: 0, or the multiprocessors that the device is said to have.
+  explicit Emulation(std::string name, int num_sms = 0)
+      : name_(std::move(name)), device_(*FindTarget("sm_90a")) {
+    if (num_sms > 0) device_.num_sms = num_sms;
+  }
 
   // Adds a kernel in all its variants; it is a failure when there is none.
   void Add(KernelCase given) {
@@ -151,11 +155,11 @@ class Emulation {
     Graph empty;
     const Graph& chosen = is_copy ? empty : p.resolved;
     std::vector<Attrs> variants =
-        FindCudaVariants(p.given.kind, chosen, p.resolved_inputs, p.resolved_outputs, Device());
+        FindCudaVariants(p.given.kind, chosen, p.resolved_inputs, p.resolved_outputs, device_);
     EXPECT_FALSE(variants.empty()) << p.given.kind << " " << p.given.body;
     for (const Attrs& variant : variants) {
       p.variants.push_back({variant, MakeCudaKernel(p.given.kind, is_copy ? empty : p.body,
-                                                    p.inputs, p.outputs, Device(), variant)});
+                                                    p.inputs, p.outputs, device_, variant)});
       AddSource(p.variants.back().second);
     }
     cases_.push_back(std::move(prepared));
@@ -204,11 +208,6 @@ class Emulation {
     std::vector<KernelOperand> inputs, outputs, resolved_inputs, resolved_outputs;
     std::vector<std::pair<Attrs, CudaKernel>> variants;
   };
-
-  static const Target& Device() {
-    static const Target target = *FindTarget("sm_90a");
-    return target;
-  }
 
   static std::string InDouble(const std::string& text) {
     std::string wide = std::regex_replace(text, std::regex(R"(\b(f16|bf16|f32)\[)"), "f64[");
@@ -381,6 +380,7 @@ class Emulation {
   static inline const char* running = "";
 
   std::string name_, source_;
+  Target device_;
   int num_kernels_ = 0;
   std::vector<std::unique_ptr<Prepared>> cases_;
 };

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <random>
 #include <vector>
 
@@ -49,6 +50,7 @@ struct Fiber {
   bool started = false;
   Wait wait = Wait::kNone;
   std::vector<std::vector<Copy>> groups = {{}};  // begun and not awaited; the last one is open
+  std::vector<std::vector<std::function<void()>>> products = {{}};  // likewise
 };
 
 inline constexpr size_t kStackBytes = 64 << 10;
@@ -83,6 +85,8 @@ inline void RunFiber() {
   body(body_argument);
   const auto& groups = fibers[current].groups;
   if (groups.size() > 1 || !groups[0].empty()) Fail("copies are not awaited");
+  const auto& products = fibers[current].products;
+  if (products.size() > 1 || !products[0].empty()) Fail("products are not awaited");
   fibers[current].wait = Wait::kDone;
   _longjmp(scheduler, 1);
 }
@@ -140,6 +144,7 @@ inline void RunCluster(size_t num_threads, int order) {
     fiber.started = false;
     fiber.wait = Wait::kNone;
     fiber.groups = {{}};
+    fiber.products = {{}};
   }
   std::vector<size_t> turns(num_threads);
   for (size_t i = 0; i < num_threads; ++i) turns[i] = order == 1 ? num_threads - 1 - i : i;
@@ -177,7 +182,7 @@ void LaunchWith(void (*kernel)(Parameters...), void** parameters, const LaunchAr
         first_block = x;
         block_index = {x, y, z};
         std::fill(launch.shared_begin, launch.shared_end, 0xff);
-        dynamic_shared.assign(launch.cluster, std::vector<unsigned char>(launch.smem + 128, 0xff));
+        dynamic_shared.assign(launch.cluster, std::vector<unsigned char>(launch.smem + 1024, 0xff));
         RunCluster(size_t{launch.block} * launch.cluster, launch.order);
       }
     }
@@ -238,7 +243,7 @@ inline void CheckAligned(const void* address, int alignment) {
 }
 inline unsigned char* SharedOfBlock(size_t rank) {
   unsigned char* data = emulator::dynamic_shared[rank].data();
-  return data + (128 - reinterpret_cast<uintptr_t>(data) % 128) % 128;
+  return data + (1024 - reinterpret_cast<uintptr_t>(data) % 1024) % 1024;
 }
 inline unsigned char* DynamicShared() { return SharedOfBlock(emulator::CurrentRank()); }
 
@@ -296,6 +301,47 @@ void MultiplyAdd(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned 
       sum[i] += element(lanes[row * 4 + from].words[word * 2 + half], k % 2) *
                 element(lanes[column * 4 + from].words[4 + word], k % 2);
     }
+  }
+}
+
+// Done when they are awaited: what overwrites their tiles before that is seen in the results.
+struct Matrix {
+  const unsigned char* data;
+  bool across;
+};
+inline Matrix MatrixAt(const void* address) {
+  return {static_cast<const unsigned char*>(address), false};
+}
+inline Matrix AcrossMatrixAt(const void* address) {
+  return {static_cast<const unsigned char*>(address), true};
+}
+inline void BeginProducts() {}
+inline void ShowCopiesToProducts() {}
+template <typename T, int kCount>
+void MultiplyTiles(float (&sum)[kCount], Matrix a, Matrix b) {
+  auto element = [](Matrix matrix, unsigned row, unsigned k) {
+    unsigned offset = row * 128 + k * 2;
+    if (matrix.across) offset = row / 64 * 8192 + k * 128 + row % 64 * 2;
+    auto at = reinterpret_cast<uintptr_t>(matrix.data) + offset;
+    at ^= (at >> 7 & 7) << 4;
+    return ToFloat(*reinterpret_cast<const T*>(at));
+  };
+  unsigned lane = threadIdx.x % 32, first_row = threadIdx.x % 128 / 32 * 16 + lane / 4;
+  float* sums = sum;
+  emulator::fibers[emulator::current].products.back().push_back([=] {
+    for (int i = 0; i < kCount; ++i) {
+      unsigned row = first_row + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+      for (unsigned k = 0; k < 16; ++k) sums[i] += element(a, row, k) * element(b, column, k);
+    }
+  });
+}
+inline void CommitProducts() { emulator::fibers[emulator::current].products.emplace_back(); }
+template <int N>
+void WaitProducts() {
+  auto& groups = emulator::fibers[emulator::current].products;
+  while (groups.size() > N + 1) {
+    for (const auto& product : groups.front()) product();
+    groups.erase(groups.begin());
   }
 }
 

@@ -113,6 +113,18 @@ std::vector<KernelOperand> MakeDenseOperands(const Graph& body, std::span<const 
   return operands;
 }
 
+// Whether a kernel of sm_90a's warpgroups with the body's epilogue is faster than a library's and a
+// launch for that: the launch reads and writes the result, and the product is slower by its depth.
+// Either order of the matrix must do: here it is not known yet.
+bool IsLargeProduct(const Graph& body, const Attrs& variant) {
+  if (variant.GetString("form") != "wgmma") return false;
+  const Node& product = body.node(body.first_node());
+  if (product.op->name == "conv") return true;
+  const Dims& b = body.type(product.inputs[1]).dims;
+  auto is_aligned = [](const Dim& dim) { return dim.is_static() && dim.value() % 8 == 0; };
+  return is_aligned(b[b.size() - 2]) && is_aligned(b.back());
+}
+
 // Whether our own kernel is as good as a library's for the body's product, so that any pointwise
 // node behind it is better part of it: depthwise convolutions, convolutions of few tiles of results
 // (of ResNet-50's at batch 1, 39 of 53 on an H100), and products of few rows with a small matrix,
@@ -122,6 +134,7 @@ bool HasOwnKernel(const Target& target, std::string_view kind, const Graph& body
   std::vector<KernelOperand> outputs = MakeDenseOperands(body, body.outputs());
   std::vector<Attrs> variants = FindCudaVariants(kind, body, inputs, outputs, target);
   if (variants.empty()) return false;
+  if (IsLargeProduct(body, variants[0])) return true;
   if (kind == "conv") {
     std::string form = variants[0].GetString("form");
     return form == "depthwise" || form == "mma";

@@ -31,29 +31,28 @@ extern "C" __global__ void __cluster_dims__(8) __launch_bounds__(128) stator_mma
   const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const unsigned warp_m = warp / 2 * 32, warp_n = warp % 2 * 32;
   // A thread copies one chunk of every 16th row. The same chunk of 8 rows, which
-  // LoadMatrices reads at once, lies in 8 places.
+  // products read at once, lies in 8 places.
   const unsigned my_row = threadIdx.x / 8, my_chunk = threadIdx.x % 8;
   const unsigned place = my_row * 128 + (my_chunk ^ my_row % 8) * 16;
   LaunchDependents();
   const f16* a_row[4];
-  bool has_row[4];
   int start0[4];
   int start1[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const Index row = row0 + my_row + 16 * i;
+    const Index any_row = row0 + my_row + 16 * i;
+    const Index row = any_row < 196 ? any_row : 0;
     const Index p1 = row % 14;
     const Index p0 = row / 14 % 14;
     const Index image = row / 196;
-    has_row[i] = row < 196;
     start0[i] = int(p0) * 1 - 1;
     start1[i] = int(p1) * 1 - 1;
     a_row[i] = x_at + image * 50176;
   }
+  const f16* const b_row = w_at + (n0 + my_row) * 2304 + my_chunk * 8;
   const auto load_a = [&](unsigned step) {
     unsigned char* const to = ring + (step - first_step) % 4 * 16384 + place;
     const Index k = step * 64 + my_chunk * 8;
-    const bool has_k = k < 2304;
     const Index tap = k / 256, channel = k % 256;
     const int move1 = int(tap % 3) * 1;
     const int move0 = int(tap / 3) * 1;
@@ -61,17 +60,15 @@ extern "C" __global__ void __cluster_dims__(8) __launch_bounds__(128) stator_mma
     for (int i = 0; i < 4; ++i) {
       const int q0 = start0[i] + move0;
       const int q1 = start1[i] + move1;
-      const bool inside = has_k && has_row[i] && q0 >= 0 && q0 < 14 && q1 >= 0 && q1 < 14;
-      CopyAsync(to + i * 2048, inside ? a_row[i] + q0 * 3584 + q1 * 256 + channel : x_at, inside);
+      const bool inside = q0 >= 0 && q0 < 14 && q1 >= 0 && q1 < 14;
+      CopyAsync(to + i * 2048, a_row[i] + q0 * 3584 + q1 * 256 + channel, inside);
     }
   };
   const auto load_b = [&](unsigned step) {
     unsigned char* const to = ring + (step - first_step) % 4 * 16384 + 8192 + place;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const Index k = step * 64 + my_chunk * 8, n = n0 + my_row + 16 * i;
-      const bool inside = k < 2304 && n < 256;
-      CopyAsync(to + i * 2048, inside ? w_at + n * 2304 + k : w_at, inside);
+      CopyAsync(to + i * 2048, b_row + i * 36864 + step * 64, true);
     }
   };
   const unsigned ahead = min(first_step + 3, last_step);

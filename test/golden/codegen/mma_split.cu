@@ -31,36 +31,30 @@ extern "C" __global__ void __cluster_dims__(4) __launch_bounds__(128) stator_mma
   const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const unsigned warp_m = warp / 2 * 32, warp_n = warp % 2 * 32;
   // A thread copies one chunk of every 16th row. The same chunk of 8 rows, which
-  // LoadMatrices reads at once, lies in 8 places.
+  // products read at once, lies in 8 places.
   const unsigned my_row = threadIdx.x / 8, my_chunk = threadIdx.x % 8;
   const unsigned place = my_row * 128 + (my_chunk ^ my_row % 8) * 16;
   LaunchDependents();
   const f16* a_row[4];
-  bool has_row[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const Index row = row0 + my_row + 16 * i;
     const Index m = row;
-    has_row[i] = row < 128;
-    a_row[i] = a_at + m * 768;
+    a_row[i] = a_at + m * 768 + my_chunk * 8;
   }
+  const f16* const b_row = w_at + (n0 + my_row) * 768 + my_chunk * 8;
   const auto load_a = [&](unsigned step) {
     unsigned char* const to = ring + (step - first_step) % 4 * 16384 + place;
-    const Index k = step * 64 + my_chunk * 8;
-    const bool has_k = k < 768;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const bool inside = has_k && has_row[i];
-      CopyAsync(to + i * 2048, inside ? a_row[i] + k : a_at, inside);
+      CopyAsync(to + i * 2048, a_row[i] + step * 64, true);
     }
   };
   const auto load_b = [&](unsigned step) {
     unsigned char* const to = ring + (step - first_step) % 4 * 16384 + 8192 + place;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const Index k = step * 64 + my_chunk * 8, n = n0 + my_row + 16 * i;
-      const bool inside = k < 768 && n < 768;
-      CopyAsync(to + i * 2048, inside ? w_at + n * 768 + k : w_at, inside);
+      CopyAsync(to + i * 2048, b_row + i * 12288 + step * 64, true);
     }
   };
   const unsigned ahead = min(first_step + 3, last_step);
