@@ -162,6 +162,11 @@ class IndexWriter {
         from.push_back({fmt::format("o{}", d), input(0).strides[d]});
         continue;
       }
+      if (vec_ > 1) {  // FindPadVec: the dim of the neighbours, with nothing in front
+        inside = fmt::format("o{} + j < {}", d, size);
+        from.push_back({fmt::format("(o{} + j)", d), input(0).strides[d]});
+        continue;
+      }
       std::string source = fmt::format("{}(o{}) - {}", position_, d, begin);
       if (mode == "replicate") source = fmt::format("max(0, min({} - 1, i64({})))", size, source);
       if (mode == "reflect") {
@@ -249,9 +254,23 @@ bool IsIndexOp(std::string_view op) {
   return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 
-// Neighbours that an embedding, or a roll of other dims, moves at once.
+// Neighbours that are written at once where one dim alone gets zeros, behind what it has.
+int FindPadVec(const CudaSite& site, const AnchoredBody& body, int max_vec) {
+  const Attrs& attrs = body.anchor->attrs;
+  const Dims& pads = attrs.GetDims("pads");
+  auto is_zero = [](const Dim& dim) { return dim == Dim(0); };
+  if (attrs.GetString("mode") != "constant" ||
+      std::ranges::count_if(pads, std::not_fn(is_zero)) != 1) {
+    return 1;
+  }
+  auto padded = std::ranges::find_if(pads, std::not_fn(is_zero)) - pads.begin();
+  return padded % 2 == 0 ? 1 : OutputText::FindVec(site, body, padded / 2, max_vec);
+}
+
+// Neighbours that a pad, an embedding, or a roll of other dims, moves at once.
 int FindRowVec(const CudaSite& site, const AnchoredBody& body, int max_vec) {
   std::string_view op = body.anchor->op->name;
+  if (op == "pad") return FindPadVec(site, body, max_vec);
   bool moves_rows = op == "embedding" || (op == "roll" && !site.outputs[0].dims.empty() &&
                                           body.anchor->attrs.GetInts("shifts").back() == 0);
   if (!moves_rows) return 1;
