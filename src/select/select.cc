@@ -1,6 +1,7 @@
 #include "select/select.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -96,7 +97,15 @@ std::vector<Tactic> SelectTactics(std::span<const KernelSite> sites, const Tacti
   std::vector<Candidates> all;
   std::vector<TacticProvider::Trial> trials;
   std::set<std::string> seen;
+  using Clock = std::chrono::steady_clock;
+  auto start = Clock::now();
+  auto log_time = [&](std::string_view what, size_t count) {
+    std::chrono::duration<double> elapsed = Clock::now() - start;
+    Log().debug("select: {} {} in {:.2f} s", count, what, elapsed.count());
+    start = Clock::now();
+  };
   for (const KernelSite& site : sites) all.push_back(FindCandidates(site, provider, options));
+  log_time("kernels' tactics listed", sites.size());
   for (size_t i = 0; i < sites.size(); ++i) {
     for (size_t k = 0; k < all[i].keys.size(); ++k) {
       const std::string& key = all[i].keys[k];
@@ -105,11 +114,13 @@ std::vector<Tactic> SelectTactics(std::span<const KernelSite> sites, const Tacti
     }
   }
   if (!trials.empty()) provider.Prepare(trials);
+  log_time("tactics prepared", trials.size());
   std::vector<Tactic> tactics;
   for (size_t i = 0; i < sites.size(); ++i) {
     size_t best = all[i].keys.empty() ? 0 : FindBest(sites[i], all[i], provider, options);
     tactics.push_back(std::move(all[i].tactics[best]));
   }
+  log_time("tactics measured", trials.size());
   return tactics;
 }
 
