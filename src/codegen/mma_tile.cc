@@ -4,7 +4,6 @@
 #include "ir/op_def.h"
 
 namespace stator {
-
 MmaTile::MmaTile(const CudaSite& site, const Mma& mma, const Shape& shape)
     : site_(site),
       mma_(mma),
@@ -205,15 +204,55 @@ void MmaTile::WriteFirstLoads(int count) {
   text_.Close();
 }
 
-void MmaTile::WriteOutput(int pitch, int split) {
+// The coordinates of the vector `at` of the tile, and whether it is `inside`: those beyond are read
+// as if they were.
+void MmaTile::WriteVectorPlace(int split) {
   int rows = shape_.m / split, vectors = shape_.n / vec_;
-  text_.Open("for (unsigned at = threadIdx.x; at < {}; at += {})", rows * vectors, shape_.threads);
   std::string first = split == 1 ? "" : fmt::format("part * {} + ", rows);
   text_.Line("const unsigned tile_row = {}at / {}, column = at % {} * {};", first, vectors, vectors,
              vec_);
-  text_.Line("const Index row = row0 + tile_row, n = n0 + column;");
-  text_.Open("if (row < {} && n < {})", text_.Size(mma_.rows.count()), mma_.n_size);
+  WriteInside("row", "row0 + tile_row", mma_.rows.count(), shape_.m);
+  WriteInside("n", "n0 + column", mma_.n, shape_.n);
   WriteRow();
+}
+
+void MmaTile::WriteOutput(int pitch, int split) {
+  int total = shape_.m / split * shape_.n / vec_;
+  // What as many elements are read from as are stored is read for some vectors at once.
+  std::vector<size_t> large = output_.FindLargeInputs();
+  int at_once = 4;
+  while (large.empty() || total % (at_once * shape_.threads) != 0) {
+    if (at_once == 1) break;
+    at_once /= 2;
+  }
+  if (at_once > 1) {
+    text_.Open("for (unsigned first = threadIdx.x; first < {}; first += {})", total,
+               at_once * shape_.threads);
+    for (size_t i : large) {
+      text_.Line("Vec<{}, {}> {}_ahead[{}];", ElementType(site_.inputs[i].dtype), vec_,
+                 text_.input_name(i), at_once);
+      output_.Provide(i, text_.input_name(i) + "_ahead[u]");
+    }
+    text_.OpenLoop("u", at_once);
+    text_.Line("const unsigned at = first + u * {};", shape_.threads);
+    WriteVectorPlace(split);
+    for (size_t i : large) {
+      text_.Line("{}_ahead[u] = Load<{}>({});", text_.input_name(i), vec_, output_.AddressOf(i));
+    }
+    text_.Close();
+    text_.OpenLoop("u", at_once);
+    text_.Line("const unsigned at = first + u * {};", shape_.threads);
+  } else {
+    text_.Open("for (unsigned at = threadIdx.x; at < {}; at += {})", total, shape_.threads);
+  }
+  WriteVectorPlace(split);
+  bool checks_rows = !IsMultiple(mma_.rows.count(), shape_.m);
+  std::string where;
+  if (checks_rows || HasRowsBeyond()) {
+    where = fmt::format("if ({}{}{}) ", checks_rows ? "any_row == row" : "",
+                        checks_rows && HasRowsBeyond() ? " && " : "",
+                        HasRowsBeyond() ? "any_n == n" : "");
+  }
   text_.Line("const float* const mine = sums + tile_row * {} + column;", pitch);
   text_.Line("auto total = {};", split == 1 ? fmt::format("Load<{}>(mine)", vec_)
                                             : fmt::format("LoadFromBlock<{}>(mine, 0)", vec_));
@@ -235,9 +274,9 @@ void MmaTile::WriteOutput(int pitch, int split) {
     text_.Close();
   }
   if (vec_ == 1) text_.Line("constexpr int j = 0;");
-  output_.WriteResults("total[j]");
+  output_.WriteResults("total[j]", where);
   text_.Close();
-  text_.Close();
+  if (at_once > 1) text_.Close();
 }
 
 }  // namespace stator

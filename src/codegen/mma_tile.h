@@ -43,6 +43,7 @@ class MmaTile {
  private:
   int RowsAtOnce() const { return shape_.threads / (kMmaDepth / kMmaChunk); }
   void WriteRow();
+  void WriteVectorPlace(int split);
   bool HasRowsBeyond() const { return mma_.n_size % shape_.n != 0; }
   int NumRowsOfB() const;
   void WriteInside(const char* name, const std::string& position, const Dim& size, int64_t tile);

@@ -110,12 +110,24 @@ void OutputText::WritePosition(int block) {
   text_.Line("WaitForInputs();");
 }
 
-void OutputText::WriteResults(const std::string& y) {
+std::vector<size_t> OutputText::FindLargeInputs() const {
+  const CudaSite& site = text_.site();
+  std::vector<bool> read = FindEpilogueInputs(site, body_);
+  std::vector<size_t> large;
+  for (size_t i = 0; i < site.inputs.size(); ++i) {
+    bool whole = site.inputs[i].dims == site.outputs[0].dims;
+    if (vec_ > 1 && read[i] && whole && vectors_.IsContiguous(i)) large.push_back(i);
+  }
+  return large;
+}
+
+void OutputText::WriteResults(const std::string& y, const std::string& where) {
   const CudaSite& site = text_.site();
   std::vector<bool> read = FindEpilogueInputs(site, body_);
   std::map<size_t, std::string> elements;
   for (size_t i = 0; i < site.inputs.size(); ++i) {
-    if (read[i]) elements[i] = vectors_.Load(i);
+    auto it = provided_.find(i);
+    if (read[i]) elements[i] = it != provided_.end() ? it->second + "[j]" : vectors_.Load(i);
   }
   for (size_t i = 0; i < site.outputs.size(); ++i) vectors_.Declare(i);
   if (vec_ > 1) text_.OpenLoop("j", vec_);
@@ -130,9 +142,9 @@ void OutputText::WriteResults(const std::string& y) {
     for (ValueId output : site.body.outputs()) results.push_back(values_.Element(output));
   }
   for (size_t i = 0; i < results.size(); ++i)
-    text_.Line("{} = {};", vectors_.Target(i), results[i]);
+    text_.Line("{}{} = {};", vec_ > 1 ? "" : where, vectors_.Target(i), results[i]);
   if (vec_ > 1) text_.Close();
-  for (size_t i = 0; i < site.outputs.size(); ++i) vectors_.Store(i);
+  for (size_t i = 0; i < site.outputs.size(); ++i) vectors_.Store(i, where);
 }
 
 }  // namespace stator

@@ -38,9 +38,14 @@ class OutputText {
   void WritePosition(int block);
   // Blocks of the launch.
   Dim FindGrid(int block) const;
+  // The epilogue's inputs of the output's size that are read as vectors; where one lies at the
+  // thread's coordinates; and that it was read before, as this vector.
+  std::vector<size_t> FindLargeInputs() const;
+  std::string AddressOf(size_t input) { return vectors_.InputAddress(input); }
+  void Provide(size_t input, const std::string& vec) { provided_[input] = vec; }
   // Writes the epilogue and the stores. `y`: the anchor's result for neighbour `j`, in its compute
-  // type; or, of moved elements, as it is stored.
-  void WriteResults(const std::string& y);
+  // type; or, of moved elements, as it is stored. `where`: a condition of the stores alone.
+  void WriteResults(const std::string& y, const std::string& where = "");
 
  private:
   KernelText& text_;
@@ -51,6 +56,7 @@ class OutputText {
   std::vector<std::string> names_;  // in the loop's order
   VectorText vectors_;
   BodyText values_;
+  std::map<size_t, std::string> provided_;
 };
 
 }  // namespace stator

@@ -48,9 +48,9 @@ void VectorText::Declare(size_t i) {
              text_.output_name(i));
 }
 
-void VectorText::Store(size_t i) {
+void VectorText::Store(size_t i, const std::string& where) {
   if (vec_ == 1) return;
-  text_.Line("Store({}, {}_vec);", KernelText::At(text_.output_at(i), Offset(i)),
+  text_.Line("{}Store({}, {}_vec);", where, KernelText::At(text_.output_at(i), Offset(i)),
              text_.output_name(i));
 }
 

@@ -32,7 +32,7 @@ class VectorText {
   // Store after the loop over them.
   std::string Target(size_t i) const;
   void Declare(size_t i);
-  void Store(size_t i);
+  void Store(size_t i, const std::string& where = "");
 
   // "x0_at + 8 * i0 + j"
   std::string InputAddress(size_t i);

@@ -62,7 +62,7 @@ std::vector<Attrs> FindWgmmaVariants(const CudaSite& site) {
     double tiles = static_cast<double>(ceil_div(rows, m) * ceil_div(mma->n_size, n));
     double steps = static_cast<double>(ceil_div(mma->k_size, kMmaDepth));
     double step = std::max(m * n / 4096.0, (m + n) / 64.0 * 1.25);
-    double store = m * n / 4096.0 * 4 / shape->blocks;
+    double store = m * n / 4096.0 * 8 / shape->blocks;
     double waves = std::ceil(tiles / (site.target.num_sms * shape->blocks)) * shape->blocks;
     guesses.push_back({waves * (steps * step + store + 4), *shape});
   }

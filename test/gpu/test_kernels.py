@@ -52,10 +52,26 @@ def depthwise(size, stride=1):
     return Conv(nn.Conv2d(96, 96, size, stride, size // 2, groups=96), F.silu)
 
 
+class Across(nn.Module):
+    """A product with a matrix that is contiguous along its columns."""
+
+    def __init__(self, *size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(size) / 16)
+
+    def forward(self, x):
+        return F.gelu(x @ self.weight)
+
+
 CASES = {
     "few_rows": (lambda: nn.Sequential(nn.Linear(1024, 264), nn.SiLU()), [(4, 1024)]),
     "split_sum": (lambda: nn.Sequential(nn.Linear(2048, 264), nn.GELU()), [(70, 2048)]),
     "convolution": (lambda: Conv(nn.Conv2d(64, 72, 3, padding=1), F.silu), [(2, 64, 9, 7)]),
+    "large_product": (lambda: nn.Sequential(nn.Linear(200, 1416), nn.SiLU()), [(1530, 200)]),
+    "large_odd": (lambda: nn.Linear(200, 1417), [(1530, 200)]),
+    "large_across": (lambda: Across(200, 1416), [(2, 765, 200)]),
+    "large_conv": (lambda: Conv(nn.Conv2d(64, 160, 3, padding=1), F.silu), [(4, 64, 57, 56)]),
+    "image": (lambda: Conv(nn.Conv2d(3, 64, 7, 2, 3), F.silu), [(8, 3, 112, 110)]),
     "depthwise_3x3": (lambda: depthwise(3), [(2, 96, 15, 13)]),
     "depthwise_7x7": (lambda: depthwise(7, 2), [(2, 96, 15, 13)]),
     "windows": (lambda: Windows(4, 3, 49), [(8, 49, 3, 3, 32)]),

@@ -131,34 +131,34 @@ extern "C" __global__ void __cluster_dims__(8) __launch_bounds__(128) stator_mma
   ClusterSync();
   for (unsigned at = threadIdx.x; at < 64; at += 128) {
     const unsigned tile_row = part * 8 + at / 8, column = at % 8 * 8;
-    const Index row = row0 + tile_row, n = n0 + column;
-    if (row < 196 && n < 256) {
-      const Index p1 = row % 14;
-      const Index p0 = row / 14 % 14;
-      const Index image = row / 196;
-      const float* const mine = sums + tile_row * 68 + column;
-      auto total = LoadFromBlock<8>(mine, 0);
+    const Index any_row = row0 + tile_row;
+    const Index row = any_row < 196 ? any_row : 0;
+    const Index n = n0 + column;
+    const Index p1 = row % 14;
+    const Index p0 = row / 14 % 14;
+    const Index image = row / 196;
+    const float* const mine = sums + tile_row * 68 + column;
+    auto total = LoadFromBlock<8>(mine, 0);
 #pragma unroll
-      for (int other = 1; other < 8; ++other) {
-        const auto more = LoadFromBlock<8>(mine, other);
-#pragma unroll
-        for (int j = 0; j < 8; ++j) {
-          total[j] += more[j];
-        }
-      }
+    for (int other = 1; other < 8; ++other) {
+      const auto more = LoadFromBlock<8>(mine, other);
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        total[j] += ToCompute(w_bias_at[(n + j)]);
+        total[j] += more[j];
       }
-      Vec<f16, 8> v1_vec;
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const float v0 = total[j];
-        const float v1 = maximum(v0, 0);  // relu
-        v1_vec[j] = CastTo<f16>(v1);
-      }
-      Store(v1_at + image * 50176 + p0 * 3584 + p1 * 256 + n, v1_vec);
     }
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      total[j] += ToCompute(w_bias_at[(n + j)]);
+    }
+    Vec<f16, 8> v1_vec;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const float v0 = total[j];
+      const float v1 = maximum(v0, 0);  // relu
+      v1_vec[j] = CastTo<f16>(v1);
+    }
+    if (any_row == row) Store(v1_at + image * 50176 + p0 * 3584 + p1 * 256 + n, v1_vec);
   }
   ClusterSync();  // the others read this block's sums
 }

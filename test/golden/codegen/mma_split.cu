@@ -117,30 +117,29 @@ extern "C" __global__ void __cluster_dims__(4) __launch_bounds__(128) stator_mma
   ClusterSync();
   for (unsigned at = threadIdx.x; at < 128; at += 128) {
     const unsigned tile_row = part * 16 + at / 8, column = at % 8 * 8;
-    const Index row = row0 + tile_row, n = n0 + column;
-    if (row < 128 && n < 768) {
-      const Index m = row;
-      const float* const mine = sums + tile_row * 68 + column;
-      auto total = LoadFromBlock<8>(mine, 0);
+    const Index row = row0 + tile_row;
+    const Index n = n0 + column;
+    const Index m = row;
+    const float* const mine = sums + tile_row * 68 + column;
+    auto total = LoadFromBlock<8>(mine, 0);
 #pragma unroll
-      for (int other = 1; other < 4; ++other) {
-        const auto more = LoadFromBlock<8>(mine, other);
-#pragma unroll
-        for (int j = 0; j < 8; ++j) {
-          total[j] += more[j];
-        }
-      }
-      const auto c_vec = Load<8>(c_at + n);
-      Vec<f16, 8> v1_vec;
+    for (int other = 1; other < 4; ++other) {
+      const auto more = LoadFromBlock<8>(mine, other);
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        const float v0 = total[j];
-        const float c = ToCompute(c_vec[j]);
-        const float v1 = v0 + c;  // add
-        v1_vec[j] = CastTo<f16>(v1);
+        total[j] += more[j];
       }
-      Store(v1_at + m * 768 + n, v1_vec);
     }
+    const auto c_vec = Load<8>(c_at + n);
+    Vec<f16, 8> v1_vec;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const float v0 = total[j];
+      const float c = ToCompute(c_vec[j]);
+      const float v1 = v0 + c;  // add
+      v1_vec[j] = CastTo<f16>(v1);
+    }
+    Store(v1_at + m * 768 + n, v1_vec);
   }
   ClusterSync();  // the others read this block's sums
 }

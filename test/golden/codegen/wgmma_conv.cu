@@ -5,8 +5,8 @@ graph @conv(%x: f16[32, 64, 56, 56]@0231, %w: f16[128, 64, 3, 3]@0231, %b: f16[1
   return %1
 }
 // EXPECT
-// variant {form = "wgmma", tile_m = 256, tile_n = 128}
-// grid [392, 1, 1], 256 threads, 196608 bytes
+// variant {form = "wgmma", tile_m = 128, tile_n = 128}
+// grid [784, 1, 1], 256 threads, 98304 bytes
 #include "prelude.cuh"
 
 // graph @conv(%x: f16[32, 64, 56, 56]@0231, %w: f16[128, 64, 3, 3]@0231, %b: f16[128]) {
@@ -52,7 +52,7 @@ void MultiplyTiles(float (&sum)[64], u64 a, u64 b) {
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(256) stator_wgmma_conv_conv_silu(
+extern "C" __global__ void __launch_bounds__(256, 2) stator_wgmma_conv_conv_silu(
     const f16* x_at,
     const f16* w_at,
     const f16* b_at,
@@ -60,8 +60,8 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_conv_conv_silu(
   unsigned char* const ring = DynamicShared();
   // Blocks go down 8 tiles, then on to the next columns.
   const Index tile = blockIdx.x, top = tile / 8 * 8;
-  const Index height = 392 - top < 8 ? 392 - top : 8;
-  const Index row0 = (top + tile % 8 % height) * 256;
+  const Index height = 784 - top < 8 ? 784 - top : 8;
+  const Index row0 = (top + tile % 8 % height) * 128;
   const Index n0 = tile % 8 / height * 128;
   constexpr unsigned first_step = 0, last_step = 9;
   const unsigned warpgroup = threadIdx.x / 128, lane = threadIdx.x % 32;
@@ -70,11 +70,11 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_conv_conv_silu(
   const unsigned my_row = threadIdx.x / 8, my_chunk = threadIdx.x % 8;
   const unsigned place = my_row * 128 + (my_chunk ^ my_row % 8) * 16;
   LaunchDependents();
-  const f16* a_row[8];
-  int start0[8];
-  int start1[8];
+  const f16* a_row[4];
+  int start0[4];
+  int start1[4];
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 4; ++i) {
     const Index row = row0 + my_row + 32 * i;
     const Index p1 = row % 56;
     const Index p0 = row / 56 % 56;
@@ -85,13 +85,13 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_conv_conv_silu(
   }
   const f16* const b_row = w_at + (n0 + my_row) * 576 + my_chunk * 8;
   const auto load_a = [&](unsigned step) {
-    unsigned char* const to = ring + (step - first_step) % 4 * 49152 + place;
+    unsigned char* const to = ring + (step - first_step) % 3 * 32768 + place;
     const Index k = step * 64 + my_chunk * 8;
     const Index tap = k / 64, channel = k % 64;
     const int move1 = int(tap % 3) * 1;
     const int move0 = int(tap / 3) * 1;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < 4; ++i) {
       const int q0 = start0[i] + move0;
       const int q1 = start1[i] + move1;
       const bool inside = q0 >= 0 && q0 < 56 && q1 >= 0 && q1 < 56;
@@ -99,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_conv_conv_silu(
     }
   };
   const auto load_b = [&](unsigned step) {
-    unsigned char* const to = ring + (step - first_step) % 4 * 49152 + 32768 + place;
+    unsigned char* const to = ring + (step - first_step) % 3 * 32768 + 16384 + place;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       CopyAsync(to + i * 4096, b_row + i * 18432 + step * 64, true);
@@ -115,19 +115,19 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_conv_conv_silu(
     }
     CommitCopies();
   }
-  float sum[2][64] = {};
+  float sum[1][64] = {};
   for (unsigned step = 0; step < last_step; ++step) {
     WaitCopies<1>();
     ShowCopiesToProducts();
     __syncthreads();
-    const unsigned char* const a_tile = ring + step % 4 * 49152;
-    const unsigned char* const b_tile = a_tile + 32768;
+    const unsigned char* const a_tile = ring + step % 3 * 32768;
+    const unsigned char* const b_tile = a_tile + 16384;
     BeginProducts();
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const unsigned row = (warpgroup * 2 + i) * 64;
+      {
+        constexpr int i = 0;
+        const unsigned row = (warpgroup * 1 + i) * 64;
         MultiplyTiles<f16>(sum[i], MatrixAt(a_tile + row * 128 + k * 32), MatrixAt(b_tile + k * 32));
       }
     }
@@ -137,44 +137,43 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_conv_conv_silu(
       load_b(step + 2);
     }
     CommitCopies();
-    WaitProducts<1>();
+    WaitProducts<0>();
   }
   WaitProducts<0>();
   WaitCopies<0>();
   __syncthreads();
   float* const sums = reinterpret_cast<float*>(ring);
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
+  {
+    constexpr int i = 0;
 #pragma unroll
     for (int e = 0; e < 32; ++e) {
-      const unsigned row = (warpgroup * 2 + i) * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4 + e % 2 * 8;
+      const unsigned row = (warpgroup * 1 + i) * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4 + e % 2 * 8;
       const Vec<float, 2> pair = {sum[i][e * 2], sum[i][e * 2 + 1]};
       Store(sums + row * 136 + e / 2 * 8 + lane % 4 * 2, pair);
     }
   }
   __syncthreads();
-  for (unsigned at = threadIdx.x; at < 4096; at += 256) {
+  for (unsigned at = threadIdx.x; at < 2048; at += 256) {
     const unsigned tile_row = at / 16, column = at % 16 * 8;
-    const Index row = row0 + tile_row, n = n0 + column;
-    if (row < 100352 && n < 128) {
-      const Index p1 = row % 56;
-      const Index p0 = row / 56 % 56;
-      const Index image = row / 3136;
-      const float* const mine = sums + tile_row * 136 + column;
-      auto total = Load<8>(mine);
+    const Index row = row0 + tile_row;
+    const Index n = n0 + column;
+    const Index p1 = row % 56;
+    const Index p0 = row / 56 % 56;
+    const Index image = row / 3136;
+    const float* const mine = sums + tile_row * 136 + column;
+    auto total = Load<8>(mine);
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        total[j] += ToCompute(b_at[(n + j)]);
-      }
-      Vec<f16, 8> v1_vec;
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const float v0 = total[j];
-        const float v1 = v0 / (1 + exp(-v0));  // silu
-        v1_vec[j] = CastTo<f16>(v1);
-      }
-      Store(v1_at + image * 401408 + p0 * 7168 + p1 * 128 + n, v1_vec);
+    for (int j = 0; j < 8; ++j) {
+      total[j] += ToCompute(b_at[(n + j)]);
     }
+    Vec<f16, 8> v1_vec;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const float v0 = total[j];
+      const float v1 = v0 / (1 + exp(-v0));  // silu
+      v1_vec[j] = CastTo<f16>(v1);
+    }
+    Store(v1_at + image * 401408 + p0 * 7168 + p1 * 128 + n, v1_vec);
   }
 }
 

@@ -6,8 +6,8 @@ graph @gemm(%a: f16[4096, 768], %w: f16[768, 3072]@10, %c: f16[3072]) {
   return %2
 }
 // EXPECT
-// variant {form = "wgmma", tile_m = 128, tile_n = 256}
-// grid [384, 1, 1], 256 threads, 196608 bytes
+// variant {form = "wgmma", tile_m = 128, tile_n = 128}
+// grid [768, 1, 1], 256 threads, 98304 bytes
 #include "prelude.cuh"
 
 // graph @gemm(%a: f16[4096, 768], %w: f16[768, 3072]@10, %c: f16[3072]) {
@@ -21,10 +21,10 @@ namespace stator {
 using Index = unsigned;
 
 #ifndef STATOR_EMULATED
-// sum[64 x 256] += a[64 x 16] b[16 x 256] of a warpgroup.
+// sum[64 x 128] += a[64 x 16] b[16 x 128] of a warpgroup.
 template <typename T>
-void MultiplyTiles(float (&sum)[128], u64 a, u64 b) {
-  asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {"
+void MultiplyTiles(float (&sum)[64], u64 a, u64 b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
                "%0, %1, %2, %3, %4, %5, %6, %7, "
                "%8, %9, %10, %11, %12, %13, %14, %15, "
                "%16, %17, %18, %19, %20, %21, %22, %23, "
@@ -32,16 +32,8 @@ void MultiplyTiles(float (&sum)[128], u64 a, u64 b) {
                "%32, %33, %34, %35, %36, %37, %38, %39, "
                "%40, %41, %42, %43, %44, %45, %46, %47, "
                "%48, %49, %50, %51, %52, %53, %54, %55, "
-               "%56, %57, %58, %59, %60, %61, %62, %63, "
-               "%64, %65, %66, %67, %68, %69, %70, %71, "
-               "%72, %73, %74, %75, %76, %77, %78, %79, "
-               "%80, %81, %82, %83, %84, %85, %86, %87, "
-               "%88, %89, %90, %91, %92, %93, %94, %95, "
-               "%96, %97, %98, %99, %100, %101, %102, %103, "
-               "%104, %105, %106, %107, %108, %109, %110, %111, "
-               "%112, %113, %114, %115, %116, %117, %118, %119, "
-               "%120, %121, %122, %123, %124, %125, %126, %127"
-               "}, %128, %129, 1, 1, 1, 0, 0;" :
+               "%56, %57, %58, %59, %60, %61, %62, %63"
+               "}, %64, %65, 1, 1, 1, 0, 0;" :
                "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]),
                "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]),
                "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]),
@@ -57,38 +49,22 @@ void MultiplyTiles(float (&sum)[128], u64 a, u64 b) {
                "+f"(sum[48]), "+f"(sum[49]), "+f"(sum[50]), "+f"(sum[51]),
                "+f"(sum[52]), "+f"(sum[53]), "+f"(sum[54]), "+f"(sum[55]),
                "+f"(sum[56]), "+f"(sum[57]), "+f"(sum[58]), "+f"(sum[59]),
-               "+f"(sum[60]), "+f"(sum[61]), "+f"(sum[62]), "+f"(sum[63]),
-               "+f"(sum[64]), "+f"(sum[65]), "+f"(sum[66]), "+f"(sum[67]),
-               "+f"(sum[68]), "+f"(sum[69]), "+f"(sum[70]), "+f"(sum[71]),
-               "+f"(sum[72]), "+f"(sum[73]), "+f"(sum[74]), "+f"(sum[75]),
-               "+f"(sum[76]), "+f"(sum[77]), "+f"(sum[78]), "+f"(sum[79]),
-               "+f"(sum[80]), "+f"(sum[81]), "+f"(sum[82]), "+f"(sum[83]),
-               "+f"(sum[84]), "+f"(sum[85]), "+f"(sum[86]), "+f"(sum[87]),
-               "+f"(sum[88]), "+f"(sum[89]), "+f"(sum[90]), "+f"(sum[91]),
-               "+f"(sum[92]), "+f"(sum[93]), "+f"(sum[94]), "+f"(sum[95]),
-               "+f"(sum[96]), "+f"(sum[97]), "+f"(sum[98]), "+f"(sum[99]),
-               "+f"(sum[100]), "+f"(sum[101]), "+f"(sum[102]), "+f"(sum[103]),
-               "+f"(sum[104]), "+f"(sum[105]), "+f"(sum[106]), "+f"(sum[107]),
-               "+f"(sum[108]), "+f"(sum[109]), "+f"(sum[110]), "+f"(sum[111]),
-               "+f"(sum[112]), "+f"(sum[113]), "+f"(sum[114]), "+f"(sum[115]),
-               "+f"(sum[116]), "+f"(sum[117]), "+f"(sum[118]), "+f"(sum[119]),
-               "+f"(sum[120]), "+f"(sum[121]), "+f"(sum[122]), "+f"(sum[123]),
-               "+f"(sum[124]), "+f"(sum[125]), "+f"(sum[126]), "+f"(sum[127])
+               "+f"(sum[60]), "+f"(sum[61]), "+f"(sum[62]), "+f"(sum[63])
                : "l"(a), "l"(b));
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(256) stator_wgmma_matmul_add_gelu(
+extern "C" __global__ void __launch_bounds__(256, 2) stator_wgmma_matmul_add_gelu(
     const f16* a_at,
     const f16* w_at,
     const f16* c_at,
     f16* v2_at) {
   unsigned char* const ring = DynamicShared();
   // Blocks go down 8 tiles, then on to the next columns.
-  const Index tile = blockIdx.x, top = tile / 96 * 8;
+  const Index tile = blockIdx.x, top = tile / 192 * 8;
   const Index height = 32 - top < 8 ? 32 - top : 8;
-  const Index row0 = (top + tile % 96 % height) * 128;
-  const Index n0 = tile % 96 / height * 256;
+  const Index row0 = (top + tile % 192 % height) * 128;
+  const Index n0 = tile % 192 / height * 128;
   constexpr unsigned first_step = 0, last_step = 12;
   const unsigned warpgroup = threadIdx.x / 128, lane = threadIdx.x % 32;
   // A thread copies one chunk of every 32th row. The same chunk of 8 rows, which
@@ -105,16 +81,16 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_matmul_add_gelu(
   }
   const f16* const b_row = w_at + (n0 + my_row) * 768 + my_chunk * 8;
   const auto load_a = [&](unsigned step) {
-    unsigned char* const to = ring + (step - first_step) % 4 * 49152 + place;
+    unsigned char* const to = ring + (step - first_step) % 3 * 32768 + place;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       CopyAsync(to + i * 4096, a_row[i] + step * 64, true);
     }
   };
   const auto load_b = [&](unsigned step) {
-    unsigned char* const to = ring + (step - first_step) % 4 * 49152 + 16384 + place;
+    unsigned char* const to = ring + (step - first_step) % 3 * 32768 + 16384 + place;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < 4; ++i) {
       CopyAsync(to + i * 4096, b_row + i * 24576 + step * 64, true);
     }
   };
@@ -128,12 +104,12 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_matmul_add_gelu(
     }
     CommitCopies();
   }
-  float sum[1][128] = {};
+  float sum[1][64] = {};
   for (unsigned step = 0; step < last_step; ++step) {
     WaitCopies<1>();
     ShowCopiesToProducts();
     __syncthreads();
-    const unsigned char* const a_tile = ring + step % 4 * 49152;
+    const unsigned char* const a_tile = ring + step % 3 * 32768;
     const unsigned char* const b_tile = a_tile + 16384;
     BeginProducts();
 #pragma unroll
@@ -150,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_matmul_add_gelu(
       load_b(step + 2);
     }
     CommitCopies();
-    WaitProducts<1>();
+    WaitProducts<0>();
   }
   WaitProducts<0>();
   WaitCopies<0>();
@@ -159,32 +135,31 @@ extern "C" __global__ void __launch_bounds__(256) stator_wgmma_matmul_add_gelu(
   {
     constexpr int i = 0;
 #pragma unroll
-    for (int e = 0; e < 64; ++e) {
+    for (int e = 0; e < 32; ++e) {
       const unsigned row = (warpgroup * 1 + i) * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4 + e % 2 * 8;
       const Vec<float, 2> pair = {sum[i][e * 2], sum[i][e * 2 + 1]};
-      Store(sums + row * 264 + e / 2 * 8 + lane % 4 * 2, pair);
+      Store(sums + row * 136 + e / 2 * 8 + lane % 4 * 2, pair);
     }
   }
   __syncthreads();
-  for (unsigned at = threadIdx.x; at < 4096; at += 256) {
-    const unsigned tile_row = at / 32, column = at % 32 * 8;
-    const Index row = row0 + tile_row, n = n0 + column;
-    if (row < 4096 && n < 3072) {
-      const Index m = row;
-      const float* const mine = sums + tile_row * 264 + column;
-      auto total = Load<8>(mine);
-      const auto c_vec = Load<8>(c_at + n);
-      Vec<f16, 8> v2_vec;
+  for (unsigned at = threadIdx.x; at < 2048; at += 256) {
+    const unsigned tile_row = at / 16, column = at % 16 * 8;
+    const Index row = row0 + tile_row;
+    const Index n = n0 + column;
+    const Index m = row;
+    const float* const mine = sums + tile_row * 136 + column;
+    auto total = Load<8>(mine);
+    const auto c_vec = Load<8>(c_at + n);
+    Vec<f16, 8> v2_vec;
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const float v0 = total[j];
-        const float c = ToCompute(c_vec[j]);
-        const float v1 = v0 + c;  // add
-        const float v2 = v1 * 0.5f * (1 + erf(v1 * 0.70710677f));  // gelu
-        v2_vec[j] = CastTo<f16>(v2);
-      }
-      Store(v2_at + m * 3072 + n, v2_vec);
+    for (int j = 0; j < 8; ++j) {
+      const float v0 = total[j];
+      const float c = ToCompute(c_vec[j]);
+      const float v1 = v0 + c;  // add
+      const float v2 = v1 * 0.5f * (1 + erf(v1 * 0.70710677f));  // gelu
+      v2_vec[j] = CastTo<f16>(v2);
     }
+    Store(v2_at + m * 3072 + n, v2_vec);
   }
 }
 
