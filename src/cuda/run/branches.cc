@@ -7,6 +7,7 @@ namespace stator {
 CudaBranches::CudaBranches(const Driver& driver, const StepSchedule& schedule)
     : driver_(driver), schedule_(schedule) {
   CudaRelaxedCapture relaxed(driver_);
+  STATOR_CUDA(driver_, CtxGetCurrent, &context_);
   streams_.resize(schedule.num_streams);
   ends_.resize(schedule.num_streams);
   over_.resize(schedule.streams.size());
@@ -30,6 +31,8 @@ CudaBranches::CudaBranches(const Driver& driver, const StepSchedule& schedule)
 CudaBranches::~CudaBranches() { Destroy(); }
 
 void CudaBranches::Destroy() {
+  CUcontext popped = nullptr;
+  if (driver_.CtxPushCurrent(context_) != CUDA_SUCCESS) return;  // the process ends
   for (size_t i = 1; i < streams_.size(); ++i) {
     if (streams_[i] != nullptr) driver_.StreamDestroy(streams_[i]);
   }
@@ -38,6 +41,7 @@ void CudaBranches::Destroy() {
       if (event != nullptr) driver_.EventDestroy(event);
     }
   }
+  driver_.CtxPopCurrent(&popped);
 }
 
 void CudaBranches::Fork(CUstream caller) {

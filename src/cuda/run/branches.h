@@ -15,7 +15,8 @@ namespace stator {
 
 class CudaBranches {
  public:
-  // The device's context is current, here and in all calls. `schedule` outlives the object.
+  // The device's context is current, here and in all calls; it need not be at the end. `schedule`
+  // outlives the object.
   CudaBranches(const Driver& driver, const StepSchedule& schedule);
   ~CudaBranches();
   CudaBranches(const CudaBranches&) = delete;
@@ -33,6 +34,7 @@ class CudaBranches {
 
   const Driver& driver_;
   const StepSchedule& schedule_;
+  CUcontext context_ = nullptr;
   std::vector<CUstream> streams_;  // the caller's first
   std::vector<CUevent> over_;      // one per step that others wait for; else null
   std::vector<CUevent> ends_;      // one per stream; the caller's: the start
