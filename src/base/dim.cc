@@ -80,6 +80,63 @@ int64_t EvalAtom(int kind, int64_t lhs, int64_t rhs) {
 
 constexpr std::string_view kAtomNames[] = {"", "floordiv", "mod", "min", "max"};
 
+Monomial Product(Monomial lhs, const Monomial& rhs) {
+  lhs.insert(lhs.end(), rhs.begin(), rhs.end());
+  std::sort(lhs.begin(), lhs.end(),
+            [](const AtomRef& x, const AtomRef& y) { return x->text < y->text; });
+  return lhs;
+}
+
+// Empty when `factors` are not all in the product.
+std::optional<Monomial> Quotient(Monomial product, const Monomial& factors) {
+  for (const AtomRef& factor : factors) {
+    auto it = std::find_if(product.begin(), product.end(),
+                           [&](const AtomRef& atom) { return atom->text == factor->text; });
+    if (it == product.end()) return std::nullopt;
+    product.erase(it);
+  }
+  return product;
+}
+
+// The quotient by a divisor of several terms, when long division leaves nothing.
+std::optional<Dim::Polynomial> DivideExactly(Dim::Polynomial rest, const Dim::Polynomial& divisor) {
+  constexpr int kMaxSteps = 16;
+  auto find_lead = [](const Dim::Polynomial& polynomial) {
+    return std::max_element(polynomial.terms.begin(), polynomial.terms.end(),
+                            [](const auto& x, const auto& y) {
+                              size_t a = x.second.second.size(), b = y.second.second.size();
+                              return std::tie(a, x.first) < std::tie(b, y.first);
+                            })
+        ->second;
+  };
+  auto [by_coefficient, by_monomial] = find_lead(divisor);
+  Dim::Polynomial quotient;
+  for (int step = 0; !rest.terms.empty(); ++step) {
+    auto [coefficient, product] = find_lead(rest);
+    std::optional<Monomial> monomial = Quotient(std::move(product), by_monomial);
+    if (step == kMaxSteps || !monomial || coefficient % by_coefficient != 0) return std::nullopt;
+    coefficient /= by_coefficient;
+    quotient.Add(*monomial, coefficient);
+    for (const auto& [key, term] : divisor.terms) {
+      rest.Add(Product(*monomial, term.second), -Mul(coefficient, term.first));
+    }
+    rest.Add(*monomial, -Mul(coefficient, divisor.constant));
+  }
+  return rest.constant == 0 ? std::optional(quotient) : std::nullopt;
+}
+
+// floordiv(floordiv(a, m) + c, n) is floordiv(a + m*c, m*n) for m, n > 0.
+std::optional<Dim> FlattenFloorDiv(const Dim::Polynomial& lhs, const Dim& rhs) {
+  if (lhs.terms.size() != 1 || !rhs.is_static() || rhs.value() <= 0) return std::nullopt;
+  const auto& [coefficient, monomial] = lhs.terms.begin()->second;
+  if (coefficient != 1 || monomial.size() != 1 || monomial[0]->kind != kFloorDiv) {
+    return std::nullopt;
+  }
+  const Dim& divisor = monomial[0]->rhs;
+  if (!divisor.is_static() || divisor.value() <= 0) return std::nullopt;
+  return FloorDiv(monomial[0]->lhs + divisor * Dim(lhs.constant), divisor * rhs);
+}
+
 }  // namespace
 
 Dim::Polynomial Dim::AsPolynomial() const {
@@ -100,6 +157,15 @@ Dim Dim::FromPolynomial(Polynomial polynomial) {
 }
 
 Dim MakeAtom(int kind, std::string name, const Dim& lhs, const Dim& rhs) {
+  if (kind == kFloorDiv) {
+    Dim::Polynomial numerator = lhs.AsPolynomial(), denominator = rhs.AsPolynomial();
+    if (std::optional<Dim> flat = FlattenFloorDiv(numerator, rhs)) return *flat;
+    if (!denominator.terms.empty()) {
+      if (auto quotient = DivideExactly(std::move(numerator), denominator)) {
+        return Dim::FromPolynomial(std::move(*quotient));
+      }
+    }
+  }
   auto atom = std::make_shared<Dim::Atom>(Dim::Atom{kind, std::move(name), lhs, rhs});
   Dim::Polynomial polynomial;
   polynomial.Add({atom}, 1);
@@ -183,11 +249,7 @@ Dim operator*(const Dim& lhs, const Dim& rhs) {
   for (const auto& [key_a, term_a] : a.terms) {
     for (const auto& [key_b, term_b] : b.terms) {
       if (term_a.first == 0 || term_b.first == 0) continue;
-      Monomial monomial = term_a.second;
-      monomial.insert(monomial.end(), term_b.second.begin(), term_b.second.end());
-      std::sort(monomial.begin(), monomial.end(),
-                [](const AtomRef& x, const AtomRef& y) { return x->text < y->text; });
-      product.Add(monomial, Mul(term_a.first, term_b.first));
+      product.Add(Product(term_a.second, term_b.second), Mul(term_a.first, term_b.first));
     }
   }
   return Dim::FromPolynomial(std::move(product));
@@ -219,13 +281,9 @@ std::optional<Dim> Dim::FindExactQuotient(const Dim& divisor) const {
   for (auto& [key, term] : numerator.terms) {
     auto [term_coefficient, monomial] = term;
     if (term_coefficient % coefficient != 0) return std::nullopt;
-    for (const AtomRef& factor : factors) {
-      auto it = std::find_if(monomial.begin(), monomial.end(),
-                             [&](const AtomRef& atom) { return atom->text == factor->text; });
-      if (it == monomial.end()) return std::nullopt;
-      monomial.erase(it);
-    }
-    quotient.Add(monomial, term_coefficient / coefficient);
+    std::optional<Monomial> rest = Quotient(monomial, factors);
+    if (!rest) return std::nullopt;
+    quotient.Add(*rest, term_coefficient / coefficient);
   }
   return FromPolynomial(std::move(quotient));
 }

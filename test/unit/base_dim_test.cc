@@ -38,6 +38,25 @@ TEST(Dim, DividesExactly) {
   EXPECT_EQ(FloorDiv(s0 + 1, 2).ToString(), "floordiv(s0 + 1, 2)");
 }
 
+TEST(Dim, DividesBySums) {
+  Dim area = (s0 + 1) * (s0 + 1), sides = FloorDiv(s0 - 1, 4) + s1;
+  EXPECT_EQ(FloorDiv(area * 32, area), Dim(32));
+  EXPECT_EQ(FloorDiv(area * 64, area * 32), Dim(2));
+  EXPECT_EQ(FloorDiv(area, s0 + 1), s0 + 1);
+  EXPECT_EQ(FloorDiv(s0 * s0 - s1 * s1, s0 + s1), s0 - s1);
+  EXPECT_EQ(FloorDiv(sides * area, sides), area);
+  EXPECT_EQ(FloorDiv(area * 3, area * 2).ToString(),
+            "floordiv(6*s0 + 3*s0*s0 + 3, 4*s0 + 2*s0*s0 + 2)");
+  EXPECT_EQ(FloorDiv(area, s0 + 2).ToString(), "floordiv(2*s0 + s0*s0 + 1, s0 + 2)");
+}
+
+TEST(Dim, FlattensDivisions) {
+  EXPECT_EQ(FloorDiv(FloorDiv(s0 - 1, 4), 2), FloorDiv(s0 - 1, 8));
+  EXPECT_EQ(FloorDiv(FloorDiv(s0 - 1, 8) - 3, 4), FloorDiv(s0 - 25, 32));
+  EXPECT_EQ(FloorDiv(FloorDiv(s0, s1), 2).ToString(), "floordiv(floordiv(s0, s1), 2)");
+  EXPECT_EQ(FloorDiv(FloorDiv(s0, -4), 2).ToString(), "floordiv(floordiv(s0, -4), 2)");
+}
+
 TEST(Dim, RejectsBadText) {
   for (const char* text : {"", "s0 +", "2s0", "(s0", "floordiv(s0)", "99999999999999999999",
                            "mod(s0, 0)", "s0 s1", "foo(s0, 1)"}) {
