@@ -28,7 +28,7 @@ TEST(PlanMemory, FillsTheTightestGap) {
 }
 
 TEST(PlanMemory, HandlesEmptyPlansAndBuffers) {
-  EXPECT_EQ(PlanMemory({}, {}), (std::vector<int64_t>{0}));
+  EXPECT_EQ(PlanMemory(std::vector<PlanBuffer>(), {}), (std::vector<int64_t>{0}));
   EXPECT_EQ(PlanMemory({{}, {}}, {0, 1}), (std::vector<int64_t>{0, 0, 64}));
 }
 
