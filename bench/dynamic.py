@@ -20,6 +20,7 @@ BOUND_MS = 50
 SIZES = {
     "resnet50": [(4, 256), (5, 192), (2, 224), (3, 224), (2, 192), (3, 160), (4, 224)],
     "bert_base": [(2, 256), (2, 128), (2, 64), (2, 65), (3, 100), (2, 37), (2, 200)],
+    "gpt2": [(1, 127), *((1, length) for length in range(32, 64))],  # a cache that grows
 }
 
 
@@ -71,12 +72,8 @@ def measure(name, sizes=None, num_later=5):
     from torch_stator.backend import on_compilation
     from zoo import load
 
-    def make_inputs(batch, size):
-        if name == "bert_base":
-            return {"input_ids": torch.randint(30000, (batch, size))}
-        return {"x": torch.randn(batch, 3, size, size)}
-
-    def timed(inputs):
+    def timed(batch, size):
+        inputs = make_inputs(name, module, batch, size)
         start = time.perf_counter()
         compiled(**inputs)
         return (time.perf_counter() - start) * 1e3
@@ -89,8 +86,7 @@ def measure(name, sizes=None, num_later=5):
     stalls, copies, resident = [], [], []
     with torch.inference_mode():
         for size in sizes:
-            inputs = make_inputs(*size)
-            first, *later = (timed(inputs) for _ in range(1 + num_later))
+            first, *later = (timed(*size) for _ in range(1 + num_later))
             stalls.append(first - statistics.median(later))
             engines = [e for c in compilations for e in c.engines if e is not None]
             copies.append(sum(engine.derived_bytes() for engine in engines))
@@ -106,6 +102,23 @@ def measure(name, sizes=None, num_later=5):
         "rss_mb_per_size": (resident[-1] - resident[0]) / MB / (len(sizes) - 1),
     }
     print(json.dumps(row))
+
+
+def make_inputs(name, module, batch, size):
+    """Inputs of one size; for GPT-2 a position after as many as `size` says."""
+    import torch
+    import transformers
+
+    if name == "bert_base":
+        return {"input_ids": torch.randint(30000, (batch, size))}
+    if name == "gpt2":
+        cache = transformers.DynamicCache()
+        heads = module.config.n_head
+        shape = (batch, heads, size, module.config.n_embd // heads)
+        for layer in range(module.config.n_layer):
+            cache.update(torch.randn(shape), torch.randn(shape), layer)
+        return {"input_ids": torch.randint(50000, (batch, 1)), "past_key_values": cache}
+    return {"x": torch.randn(batch, 3, size, size)}
 
 
 if __name__ == "__main__":

@@ -171,6 +171,23 @@ std::optional<double> FindSplat(const Graph& graph, ValueId id) {
   });
 }
 
+std::set<std::string> FindSymbols(const Graph& graph) {
+  std::set<std::string> symbols;
+  auto collect = [&](const Dims& dims) {
+    for (const Dim& dim : dims) dim.CollectSymbols(symbols);
+  };
+  for (int i = 0; i < graph.num_values(); ++i) collect(graph.type(ValueId{i}).dims);
+  for (NodeId id : graph.nodes()) {
+    const Node& node = graph.node(id);
+    if (node.body != nullptr) symbols.merge(FindSymbols(*node.body));
+    for (const auto& [name, attr] : node.attrs) {
+      if (const Dim* dim = std::get_if<Dim>(&attr)) collect({*dim});
+      if (const Dims* dims = std::get_if<Dims>(&attr)) collect(*dims);
+    }
+  }
+  return symbols;
+}
+
 Graph Compact(const Graph& graph) {
   Graph compact;
   compact.name = graph.name;

@@ -13,6 +13,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -140,6 +141,9 @@ ConstantData MakeConstantData(std::vector<std::byte> bytes);
 // The single element of a constant whose elements are all equal (a scalar, or a splat of at most
 // 4096 elements); empty otherwise, and for constants without data.
 std::optional<double> FindSplat(const Graph& graph, ValueId id);
+
+// The symbols in types and attributes, of bodies too. Graph::symbols may name more.
+std::set<std::string> FindSymbols(const Graph& graph);
 
 // Renumbers: copies live nodes in order, drops erased ones and unused constants.
 Graph Compact(const Graph& graph);

@@ -9,21 +9,6 @@
 namespace stator {
 namespace {
 
-std::set<std::string> FindSymbols(const Graph& graph) {
-  std::set<std::string> symbols;
-  auto collect = [&](const Dims& dims) {
-    for (const Dim& dim : dims) dim.CollectSymbols(symbols);
-  };
-  for (int i = 0; i < graph.num_values(); ++i) collect(graph.type(ValueId{i}).dims);
-  for (NodeId id : graph.nodes()) {
-    for (const auto& [name, attr] : graph.node(id).attrs) {
-      if (const Dim* dim = std::get_if<Dim>(&attr)) collect({*dim});
-      if (const Dims* dims = std::get_if<Dims>(&attr)) collect(*dims);
-    }
-  }
-  return symbols;
-}
-
 // The first input that tells the symbol; invalid when none does.
 ValueId FindTeller(const Graph& graph, const std::string& symbol) {
   for (ValueId input : graph.inputs()) {

@@ -119,6 +119,14 @@ class Device {
   // Constants' TensorRefs carry addresses, whose content Pack and Run alone read. Raises
   // Unsupported naming a step it cannot run. `steps` are the plan's steps or some of its prologue.
   virtual std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) = 0;
+  // As Load, beside a `program` of the same steps, which `other` was bound to: what does not depend
+  // on the symbols' values may serve both.
+  virtual std::unique_ptr<Program> LoadBeside(const BoundPlan& bound, std::span<const Step> steps,
+                                              const BoundPlan& other, const Program& program) {
+    (void)other;
+    (void)program;
+    return Load(bound, steps);
+  }
   // For the programs of a group of engines; null where each has copies of its own.
   virtual std::unique_ptr<PackedCopies> MakePackedCopies() { return nullptr; }
   virtual std::byte* Allocate(int64_t bytes) = 0;  // 64-byte aligned; raises OutOfMemory

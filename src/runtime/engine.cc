@@ -3,6 +3,7 @@
 #include "runtime/engine.h"
 
 #include <algorithm>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -291,15 +292,18 @@ void Engine::State::Require(int index, int step, Schedule& schedule) {
 
 // Runs the steps of the prologue that are due before `step`.
 void Engine::State::Derive(const BoundPlan& bound, int step, const Schedule& schedule) {
-  BoundPlan apart = bound;  // its packed copies serve once
-  apart.copies = nullptr;
   auto is_due = [&](int due) { return due == step; };
+  std::optional<BoundPlan> apart;  // its packed copies serve once
   for (auto begin = schedule.due.begin();;) {
     begin = std::find_if(begin, schedule.due.end(), is_due);
     if (begin == schedule.due.end()) return;
+    if (!apart) {
+      apart = bound;
+      apart->copies = nullptr;
+    }
     auto end = std::find_if_not(begin, schedule.due.end(), is_due);
     auto steps = std::span(plan.prologue).subspan(begin - schedule.due.begin(), end - begin);
-    std::unique_ptr<Program> program = device.Load(apart, steps);
+    std::unique_ptr<Program> program = device.Load(*apart, steps);
     for (size_t i = 0; i < steps.size(); ++i) program->Pack(static_cast<int>(i));
     DeviceBuffer ws(device, program->ws_bytes());
     program->Run({.ws = ws.data(), .stream = device.stream()});
@@ -344,7 +348,12 @@ void Engine::State::StartShape(const SymbolValues& symbols) {
   shape->bound.copies = group->copies.get();
   for (const PlanPort& port : plan.inputs) shape->inputs.push_back(BindPort(port, symbols));
   for (const PlanPort& port : plan.outputs) shape->outputs.push_back(BindPort(port, symbols));
-  shape->program = device.Load(shape->bound, plan.steps);
+  if (shapes.empty()) {
+    shape->program = device.Load(shape->bound, plan.steps);
+  } else {
+    const LoadedShape& last = *shapes.front();
+    shape->program = device.LoadBeside(shape->bound, plan.steps, last.bound, *last.program);
+  }
   shape->reads_derived.assign(derived.size(), false);
   if (shapes.size() == kMaxShapes) {
     shapes.back()->generation = kEvicted;

@@ -19,7 +19,7 @@ SiteReader::SiteReader(const BoundPlan& bound, std::span<const Step> steps) : bo
 
 StepSite SiteReader::Read(const Step& step) {
   StepSite site{.step = &step,
-                .body = GetBody(step.body),
+                .body = GetBody(step.body).graph,
                 .inputs = {},
                 .outputs = {},
                 .copies = bound_.copies};
@@ -35,13 +35,17 @@ StepSite SiteReader::Read(const Step& step) {
   return site;
 }
 
-const Graph& SiteReader::GetBody(const std::string& text) {
+const SiteReader::Body& SiteReader::GetBody(const std::string& text) {
   auto [it, inserted] = bodies_.try_emplace(text);
+  Body& body = it->second;
   if (inserted && !text.empty()) {
-    it->second = ParseGraph(text);
-    if (!bound_.symbols.empty()) ResolveSymbols(it->second, bound_.symbols);
+    body.graph = ParseGraph(text);
+    if (!bound_.symbols.empty()) {
+      body.is_static = FindSymbols(body.graph).empty();
+      ResolveSymbols(body.graph, bound_.symbols);
+    }
   }
-  return it->second;
+  return body;
 }
 
 // ---- pointers

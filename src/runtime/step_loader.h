@@ -35,13 +35,19 @@ class SiteReader {
   // The site of one of the steps: its body at the symbols' values, and data of constants only, but
   // of none that these very steps make, since it has no content yet.
   StepSite Read(const Step& step);
+  // Whether the step's body is the same at all values of the symbols.
+  bool HasStaticBody(const Step& step) { return GetBody(step.body).is_static; }
 
  private:
-  const Graph& GetBody(const std::string& text);
+  struct Body {
+    Graph graph;
+    bool is_static = true;
+  };
+  const Body& GetBody(const std::string& text);
 
   const BoundPlan& bound_;
   std::set<std::pair<StorageKind, int>> written_;
-  std::map<std::string_view, Graph> bodies_;  // steps with equal bodies share one parsed graph
+  std::map<std::string_view, Body> bodies_;  // steps with equal bodies share one
 };
 
 class PointerTable {

@@ -3,7 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import compile_small
+from conftest import check, compile_small
+from torch import nn
 
 
 def step(x, keys, values, mask=None):
@@ -13,9 +14,9 @@ def step(x, keys, values, mask=None):
     return F.scaled_dot_product_attention(q, keys, values, mask), keys, values
 
 
-def caches(length, longer=0):
+def caches(length):
     """Of keys and values, whose sizes dynamo shall tell apart."""
-    made = [torch.randn(2, 3, length + more, 8) for more in (0, longer)]
+    made = [torch.randn(2, 3, length, 8) for _ in range(2)]
     for cache in made:
         torch._dynamo.mark_dynamic(cache, 2)
     return made
@@ -36,11 +37,28 @@ def test_keys_and_values_grow_in_one_engine(compilations, masked):
     assert [part["kind"] for part in compilation.report["parts"]] == ["engine"]
 
 
-def test_more_values_than_keys(compilations):
-    """Eager reads as many of them as there are keys."""
-    compiled = compile_small(step)
+class Decoder(nn.Module):
+    """Most of its steps are the same at every length of the cache."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 64)
+
+    def forward(self, x, keys):
+        y = F.gelu(self.first(x))
+        keys = torch.cat([keys, y], 1)
+        return self.last((y @ keys.mT).softmax(-1) @ keys), keys
+
+
+def test_weights_change_between_sizes(compilations):
+    """What sizes share is packed anew for all of them."""
+    model = Decoder().eval()
+    compiled = compile_small(model, dynamic=True)
     with torch.no_grad():
-        for longer in (0, 2):
-            given = [torch.randn(2, 3, 1, 8), *caches(5, longer)]
-            torch.testing.assert_close(compiled(*given), step(*given))
-    assert len(compilations) == 2
+        for scale in (1, 2, -1):
+            for length in (5, 6, 23):
+                check(compiled, model, torch.randn(2, 1, 64), torch.randn(2, length, 64))
+            for weight in model.parameters():
+                weight.mul_(scale)
+    (compilation,) = compilations
+    assert [part["kind"] for part in compilation.report["parts"]] == ["engine"]

@@ -29,14 +29,15 @@ constexpr int64_t kAlignment = 64;
 int64_t RoundUp(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 struct LoadedStep {
-  std::unique_ptr<PreparedStep> prepared;
+  std::shared_ptr<PreparedStep> prepared;  // maybe by programs under other symbol values, too
   const Step* step = nullptr;
+  bool has_static_body = false;
 };
 
 class CpuProgram final : public Program {
  public:
   CpuProgram(std::vector<LoadedStep> steps, PointerTable pointers)
-      : steps_(std::move(steps)), pointers_(std::move(pointers)) {
+      : steps_(std::move(steps)), pointers_(std::move(pointers)), num_threads_(NumThreads()) {
     for (const LoadedStep& loaded : steps_) {
       ws_bytes_ = std::max(ws_bytes_, loaded.prepared->ws_bytes());
     }
@@ -71,6 +72,9 @@ class CpuProgram final : public Program {
 
   bool Reads(int step, int input) const override { return steps_[step].prepared->Reads(input); }
 
+  std::span<const LoadedStep> steps() const { return steps_; }
+  int num_threads() const { return num_threads_; }
+
  private:
   // Calls run(step, its arguments) in order. An error leaves with the origin of the step.
   template <typename Fn>
@@ -96,6 +100,7 @@ class CpuProgram final : public Program {
 
   std::vector<LoadedStep> steps_;
   PointerTable pointers_;
+  int num_threads_ = 0;        // that the work is split for
   int64_t pointer_bytes_ = 0;  // of the bases and one step's operands, at the front of the ws
   int64_t ws_bytes_ = 0;
 };
@@ -127,12 +132,42 @@ std::unique_ptr<PreparedStep> PrepareAnyhow(const StepSite& site) {
   }
 }
 
-std::unique_ptr<Program> LoadProgram(const BoundPlan& bound, std::span<const Step> steps) {
+bool IsSame(const TensorRef& lhs, const TensorRef& rhs) {
+  return lhs.data == rhs.data && lhs.dims == rhs.dims && lhs.strides == rhs.strides;
+}
+
+// A program that runs already, and what it was bound to.
+struct Loaded {
+  const BoundPlan& bound;
+  const CpuProgram& program;
+};
+
+// The step as another program has it, if it is the same there; else null.
+const LoadedStep* FindShared(const BoundPlan& bound, const Step& step, int index,
+                             const std::optional<Loaded>& other) {
+  if (!other || other->program.num_threads() != NumThreads()) return nullptr;
+  const LoadedStep& loaded = other->program.steps()[index];
+  auto is_same = [&](int tensor) {
+    return IsSame(bound.tensors[tensor], other->bound.tensors[tensor]);
+  };
+  bool shared = loaded.has_static_body && std::ranges::all_of(step.inputs, is_same) &&
+                std::ranges::all_of(step.outputs, is_same);
+  return shared ? &loaded : nullptr;
+}
+
+std::unique_ptr<Program> LoadProgram(const BoundPlan& bound, std::span<const Step> steps,
+                                     const std::optional<Loaded>& other) {
   SiteReader reader(bound, steps);
   std::vector<LoadedStep> loaded;
   for (const Step& step : steps) {
+    if (const auto* shared = FindShared(bound, step, static_cast<int>(loaded.size()), other)) {
+      loaded.push_back(*shared);
+      continue;
+    }
     try {
-      loaded.push_back({.prepared = PrepareAnyhow(reader.Read(step)), .step = &step});
+      loaded.push_back({.prepared = PrepareAnyhow(reader.Read(step)),
+                        .step = &step,
+                        .has_static_body = reader.HasStaticBody(step)});
     } catch (const Error& error) {
       throw Error(error.kind(), error.message(), step.origin, error.where());
     }
@@ -146,7 +181,12 @@ class Cpu final : public Device {
   std::string_view name() const override { return "cpu"; }
 
   std::unique_ptr<Program> Load(const BoundPlan& bound, std::span<const Step> steps) override {
-    return LoadProgram(bound, steps);
+    return LoadProgram(bound, steps, std::nullopt);
+  }
+
+  std::unique_ptr<Program> LoadBeside(const BoundPlan& bound, std::span<const Step> steps,
+                                      const BoundPlan& other, const Program& program) override {
+    return LoadProgram(bound, steps, Loaded{other, static_cast<const CpuProgram&>(program)});
   }
 
   std::unique_ptr<PackedCopies> MakePackedCopies() override {
