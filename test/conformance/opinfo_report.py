@@ -42,6 +42,7 @@ def make_report(results):
             row["nature"] = row.get("nature", 0) + nature
             row["most"] = max(row.get("most", 0), r["most"] or 0)
             row["ops"] = row.get("ops", 0) + 1
+            row["whole"] = row.get("whole", 0) + (r["most"] is None)
         for reason, count in r["reasons"].items():
             if r["variant"] != "errors":
                 reasons[reason] += count
@@ -79,6 +80,8 @@ def _row(dtype, variant, row):
     counts = [row.get(kind, 0) for kind in OUTCOMES]
     share = 100 * counts[0] / max(1, sum(counts))
     most = f"at most {row['most']}" if row["most"] else "all"
+    if row["most"] and row["whole"]:
+        most += f"; all of {row['whole']} ops"
     cells = [dtype, variant, row["ops"], most, *counts, row["nature"], f"{share:.1f} %"]
     return f"| {' | '.join(map(str, cells))} |"
 
