@@ -15,7 +15,6 @@ import argparse
 import fcntl
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -63,24 +62,12 @@ def measure_way(name, way, args, folder):
 
 
 def measure_in_process(name, way, args, folder, caches):
-    child = (
-        f"import gpu_footprint; gpu_footprint.measure{(name, args.batch, way, folder, caches)!r}"
-    )
+    from gpu_models import run_child
+
+    settings = (name, args.batch, way, folder, caches)
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": caches}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", child],
-            cwd=Path(__file__).parent,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=args.timeout,
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"no result after {args.timeout} s"}
-    if done.returncode:
-        return {"error": done.stderr[-1500:]}
-    return json.loads(done.stdout.splitlines()[-1])
+    code = f"import gpu_footprint; gpu_footprint.measure{settings!r}"
+    return run_child(code, args.timeout, environment)
 
 
 def measure(name, batch, way, folder, caches):

@@ -54,22 +54,27 @@ def main():
 
 def measure_in_process(name, batch, args):
     settings = (name, batch, args.modes, args.seconds, args.profile)
-    child = f"import gpu_models; gpu_models.measure{settings!r}"
-    case = {"model": name, "batch": batch}
+    row = run_child(f"import gpu_models; gpu_models.measure{settings!r}", args.timeout)
+    return {"model": name, "batch": batch, **row}
+
+
+def run_child(code, timeout, environment=None):
+    """What `code` prints last, as JSON, in a process of its own; "error" when there is nothing."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", child],
+            [sys.executable, "-c", code],
             cwd=Path(__file__).parent,
+            env=environment,
             capture_output=True,
             text=True,
-            timeout=args.timeout,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        return {**case, "error": f"no result after {args.timeout} s"}
+        return {"error": f"no result after {timeout} s"}
     if done.returncode:
-        return {**case, "error": done.stderr[-1500:]}
+        return {"error": done.stderr[-1500:]}
     sys.stderr.write(done.stderr)
-    return {**case, **json.loads(done.stdout.splitlines()[-1])}
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def format_row(row):

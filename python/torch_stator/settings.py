@@ -343,7 +343,7 @@ class CompilationSettings:
                 "precision": _DTYPE_NAMES[self.precision],
                 "truncate_long_and_double": self.truncate_long_and_double,
                 "workspace_size": self.workspace_size,
-                **_given(max_aux_streams=self.max_aux_streams),
+                "max_aux_streams": self.max_aux_streams,
                 "hardware_compatible": self.hardware_compatible,
                 "tf32_matmul": tf32_matmul,
                 "tf32_conv": tf32_conv,
@@ -354,10 +354,6 @@ class CompilationSettings:
 
 # As the compiler names them; None leaves float32 as it is, too.
 _DTYPE_NAMES = {torch.float32: "f32", None: "f32", torch.half: "f16", torch.bfloat16: "bf16"}
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

@@ -280,9 +280,9 @@ CompileOptions ParseOptions(const std::string& text) {
   options.timing_cache = json.value("timing_cache", options.timing_cache);
   options.cache_folder = json.value("cache_folder", options.cache_folder);
   options.num_avg_timing_iters = json.value("num_avg_timing_iters", options.num_avg_timing_iters);
-  if (json.contains("max_aux_streams")) {
+  if (auto it = json.find("max_aux_streams"); it != json.end() && !it->is_null()) {
     options.max_aux_streams =
-        static_cast<int>(std::min<int64_t>(json["max_aux_streams"].get<int64_t>(), kMaxAuxStreams));
+        static_cast<int>(std::min<int64_t>(it->get<int64_t>(), kMaxAuxStreams));
   }
   options.narrowing.truncate_wide = json.value("truncate_long_and_double", false);
   options.narrowing.precision = FindDType(json.value("precision", "f32")).value_or(DType::kFloat32);

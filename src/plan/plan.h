@@ -100,10 +100,12 @@ struct PlanBuffer {
   int last_step = 0;
 };
 
+inline constexpr int kMaxAuxStreams = 64;
+
 struct Plan {
   std::string name = "main";
   std::string target;   // the device engine that runs it, and for what: "cpu", "cuda sm_90a"
-  int aux_streams = 0;  // most streams beside the caller's that steps may run on, side by side
+  int aux_streams = 0;  // most streams beside the caller's that steps may run on
   std::vector<SymbolRange> symbols;
   std::vector<PlanPort> inputs, outputs;
   std::vector<PlanWeight> weights;
@@ -150,7 +152,6 @@ std::vector<int64_t> PlanMemory(const std::vector<PlanBuffer>& buffers,
 // The same for buffers of which `meet` tells whether two are alive together.
 std::vector<int64_t> PlanMemory(const std::vector<int64_t>& bytes,
                                 const std::function<bool(size_t, size_t)>& meet);
-inline constexpr int kMaxAuxStreams = 64;
 
 // The versioned, checksummed file form (docs/plan_format.md). Weights with data are carried along,
 // 64-byte aligned, so that a mapped file is used in place; bytes that do not start at a multiple of

@@ -4,6 +4,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/simd/pointwise_kernels.cc"
 #include <algorithm>
+#include <type_traits>
 
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
@@ -139,27 +140,31 @@ void HalfLoop(void* out, const void* a, const void* b, const void*, const double
   std::copy(rest[2], rest[2] + (n - i), to + i);
 }
 
+// The ops that compute too little to hide passes for conversions.
+template <class Op, class... Ops>
+constexpr bool kIsOneOf = (std::is_same_v<Op, Ops> || ...);
+template <class Op>
+constexpr bool kHasHalves = kIsOneOf<Op, Op_add, Op_sub, Op_mul, Op_div, Op_maximum, Op_minimum,
+                                     Op_neg, Op_abs, Op_square, Op_relu>;
+
 template <class Op, int kArity>
 TapeKernel SelectHalf(DType dtype) {
-  if (dtype == DType::kBFloat16) return HalfLoop<Op, kArity, BFloat16>;
-  if constexpr (kConvertsVectors<Float16>) {
-    if (dtype == DType::kFloat16) return HalfLoop<Op, kArity, Float16>;
+  if constexpr (kHasHalves<Op>) {
+    if (dtype == DType::kBFloat16) return HalfLoop<Op, kArity, BFloat16>;
+    if constexpr (kConvertsVectors<Float16>) {
+      if (dtype == DType::kFloat16) return HalfLoop<Op, kArity, Float16>;
+    }
   }
   return nullptr;
 }
 
 TapeKernel FindKernelOfHalves(int op_id, DType dtype) {
   switch (op_id) {
-    case 100: return SelectHalf<Op_add, 2>(dtype);
-    case 101: return SelectHalf<Op_sub, 2>(dtype);
-    case 102: return SelectHalf<Op_mul, 2>(dtype);
-    case 103: return SelectHalf<Op_div, 2>(dtype);
-    case 109: return SelectHalf<Op_maximum, 2>(dtype);
-    case 110: return SelectHalf<Op_minimum, 2>(dtype);
-    case 111: return SelectHalf<Op_neg, 1>(dtype);
-    case 112: return SelectHalf<Op_abs, 1>(dtype);
-    case 114: return SelectHalf<Op_square, 1>(dtype);
-    case 250: return SelectHalf<Op_relu, 1>(dtype);
+#define STATOR_POINTWISE(id, name, arity, ...) \
+  case id:                                     \
+    return SelectHalf<Op_##name, arity>(dtype);
+#include "ops/pointwise.def"
+#undef STATOR_POINTWISE
     default: return nullptr;
   }
 }

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cuda/run/branches.h"
+#include "cuda/run/capture_stream.h"
 #include "cuda/run/library_step.h"
 #include "cuda/run/step.h"
 #include "runtime/bind.h"
@@ -333,53 +334,6 @@ class CudaProgram final : public Program {
       state.bases[PointerTable::kFirstPortBase + i] = args.ws + ports_[i].staging_at;
     }
   }
-
-  // A stream that captures in a scope.
-  class CaptureStream {
-   public:
-    explicit CaptureStream(const Driver& driver) : driver_(driver) {
-      STATOR_CUDA(driver_, StreamCreate, &stream_, CU_STREAM_NON_BLOCKING);
-      CUresult result = driver_.StreamBeginCapture(stream_, CU_STREAM_CAPTURE_MODE_RELAXED);
-      if (result == CUDA_SUCCESS) return;
-      driver_.StreamDestroy(stream_);
-      driver_.Check(result, "cuStreamBeginCapture");
-    }
-    ~CaptureStream() {
-      CUgraph graph = nullptr;
-      if (!ended_ && driver_.StreamEndCapture(stream_, &graph) == CUDA_SUCCESS) {
-        driver_.GraphDestroy(graph);
-      }
-      driver_.StreamDestroy(stream_);
-    }
-    CaptureStream(const CaptureStream&) = delete;
-
-    CUstream get() const { return stream_; }
-
-    // The node that all further work on a stream of the capture depends on; null for none, and for
-    // several.
-    CUgraphNode LastNode(CUstream stream) const {
-      CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-      const CUgraphNode* nodes = nullptr;
-      const CUgraphEdgeData* edges = nullptr;
-      size_t count = 0;
-      STATOR_CUDA(driver_, StreamGetCaptureInfo, stream, &status, nullptr, nullptr, &nodes, &edges,
-                  &count);
-      STATOR_CHECK(status == CU_STREAM_CAPTURE_STATUS_ACTIVE, "a capture ended by itself");
-      return count == 1 ? nodes[0] : nullptr;
-    }
-
-    CUgraph End() {
-      CUgraph graph = nullptr;
-      ended_ = true;
-      STATOR_CUDA(driver_, StreamEndCapture, stream_, &graph);
-      return graph;
-    }
-
-   private:
-    const Driver& driver_;
-    CUstream stream_ = nullptr;
-    bool ended_ = false;
-  };
 
   void Capture(const RunArgs& args, CudaRunState& state) const {
     SetGraphBases(args, state);
